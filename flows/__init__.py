@@ -1,0 +1,1 @@
+"""The stories, top to bottom, and the `restill` command that starts them."""

@@ -1,0 +1,1 @@
+"""One step each: a retry, a timeout, a log line around one library call."""
