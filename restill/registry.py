@@ -1,0 +1,228 @@
+"""Aliases and their promotion history on S3, on top of the versions.
+
+An alias is a log: promoting is one conditional write of the number after the entry that the challenger was judged
+against. The highest number is the champion and nothing else is the truth. No entry is ever overwritten or deleted.
+"""
+
+import hashlib
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Literal
+
+from restill.errors import ConfigurationError, IntegrityError, RegistryConflict, VersionNotFound
+from restill.manifests import SHORT, PromotionEntry, require_name
+from restill.storage.objects import ObjectNotFound
+from restill.versions import JSON, Versions
+
+_ENTRY_KEY = re.compile(r".*/\d{20}\.json")
+
+
+class Registry(Versions):
+    """The versions of one model, and which of them each alias names now and named before."""
+
+    def champion(self, alias: str) -> PromotionEntry | None:
+        """Return the live entry of an alias, the one with the highest number; None before the first promotion."""
+        latest = self._latest(alias)
+        return latest[0] if latest else None
+
+    def history(self, alias: str) -> list[PromotionEntry]:
+        """Return every promotion and rollback of an alias, oldest first."""
+        return [self._read_entry(key)[0] for key in self._entry_keys(alias)]
+
+    def promote(
+        self,
+        version: str,
+        *,
+        alias: str,
+        expected: PromotionEntry | None,
+        reason: str,
+        promoted_by: str,
+        verdict_sha256: str | None,
+        action: Literal["promote", "rollback"] = "promote",
+        promotion_id: str | None = None,
+    ) -> PromotionEntry:
+        """Make a version live, directly after the entry it was judged against; one conditional write decides.
+
+        Args:
+            version: full id or unique beginning.
+            expected: the live entry that the version was judged against; None if there was none.
+            verdict_sha256: digest of a stored verdict; None only where a person decides.
+            promotion_id: give one to be able to repeat a call whose end was not seen; default: a fresh one.
+        Returns: the stored entry.
+        Raises: RegistryConflict naming who came first; VersionNotFound; IntegrityError if files are missing.
+        """
+        nonce = promotion_id or secrets.token_hex(16)
+        version = self._resolve(version)
+        latest = self._latest(alias)
+        if _place(latest[0] if latest else None) != _place(expected):
+            return self._own_or_conflict(alias, expected, version, nonce)
+        manifest, manifest_sha256 = self._read_manifest(version)
+        if missing := self._missing(manifest):
+            raise IntegrityError(
+                f"Version {manifest.short} cannot be promoted: {'; '.join(missing)}.",
+                hint="Register it again from its artifact folder; that stores what is missing.",
+            )
+        if verdict_sha256 is not None and self.store.head(self._verdict_key(version, verdict_sha256)) is None:
+            raise VersionNotFound(
+                f"Version {manifest.short} has no stored verdict {verdict_sha256[:SHORT]}.",
+                hint="Store the verdict first: a promotion names its reasons.",
+            )
+        entry = PromotionEntry(
+            model=self.model,
+            alias=alias,
+            sequence=expected.sequence + 1 if expected else 1,
+            version=version,
+            manifest_sha256=manifest_sha256,
+            promotion_id=nonce,
+            action=action,
+            reason=reason,
+            promoted_by=promoted_by,
+            at=datetime.now(UTC),
+            replaces_sequence=expected.sequence if expected else None,
+            previous_entry_sha256=hashlib.sha256(latest[1]).hexdigest() if latest else None,
+            verdict_sha256=verdict_sha256,
+        )
+        key = self._entry_key(alias, entry.sequence)
+        if self.store.create(key, entry.document(), content_type=JSON):
+            return entry
+        # Taken: by somebody else, or by ourselves if the answer to our write was lost and boto3 tried again.
+        return self._own_or_conflict(alias, expected, version, nonce)
+
+    def rollback(self, alias: str, *, to: str | None = None, reason: str, by: str) -> PromotionEntry:
+        """Make an earlier champion live again, as a new entry; nothing in the history changes.
+
+        Args:
+            to: a version that was live before, by id or unique beginning; default: the one before the current one,
+                never one that was itself rolled back from.
+            reason: why; kept for ever.
+            by: who decides.
+        Raises: VersionNotFound if there is nothing to go back to; RegistryConflict if somebody promoted meanwhile.
+        """
+        history = self.history(alias)
+        if not history:
+            raise VersionNotFound(
+                f"{self.model} has no {alias} yet, so there is nothing to roll back.", hint="Promote a version first."
+            )
+        current = history[-1]
+        if to is None:
+            target = _previous(history)
+            if target is None:
+                raise VersionNotFound(
+                    f"No version was live before {current.version[:SHORT]}, so there is nothing to go back to.",
+                    hint="Name a version with --to.",
+                )
+        else:
+            target = self._resolve(to)
+            if target not in {entry.version for entry in history}:
+                raise VersionNotFound(
+                    f"Version {target[:SHORT]} was never {alias}: it cannot be gone back to.",
+                    hint="`restill registry history` lists those that were; a new version has to pass its gates.",
+                )
+        if target == current.version:
+            raise VersionNotFound(
+                f"Version {target[:SHORT]} is already the {alias}.", hint="Name an earlier version with --to."
+            )
+        return self.promote(
+            target,
+            alias=alias,
+            expected=current,
+            reason=reason,
+            promoted_by=by,
+            verdict_sha256=None,
+            action="rollback",
+        )
+
+    def verify(self, alias: str) -> list[str]:
+        """Check the history's hash chain, every manifest, every named verdict and every byte of every stored file.
+
+        Returns: one line for each problem; empty if the registry is whole.
+        Raises: StorageUnreachable.
+        """
+        problems: list[str] = []
+        previous: bytes | None = None
+        for number, key in enumerate(self._entry_keys(alias), start=1):
+            try:
+                entry, body = self._read_entry(key)
+                if key != self._entry_key(alias, number):
+                    problems.append(f"{self.store.uri(key)}: number {number} was expected; an entry is missing.")
+                before = hashlib.sha256(previous).hexdigest() if previous is not None else None
+                if entry.previous_entry_sha256 != before:
+                    problems.append(f"{self.store.uri(key)} does not follow the stored entry before it.")
+                previous = body
+                self._read_manifest(entry.version, entry.manifest_sha256)
+                if entry.verdict_sha256 is not None:
+                    verdict = self._verdict_key(entry.version, entry.verdict_sha256)
+                    self._get_checked(verdict, entry.verdict_sha256)
+            except (IntegrityError, VersionNotFound, ConfigurationError) as error:
+                problems.append(str(error))
+        blobs: dict[str, str] = {}
+        for version in self._version_ids(""):
+            try:
+                blobs.update({file.sha256: file.path for file in self._read_manifest(version)[0].files})
+            except (IntegrityError, VersionNotFound, ConfigurationError) as error:
+                problems.append(str(error))
+        for digest, path in sorted(blobs.items()):
+            try:
+                found = self.store.digest(self._blob_key(digest))
+            except ObjectNotFound:
+                problems.append(f"{self.store.uri(self._blob_key(digest))} ({path}) is missing.")
+                continue
+            if found != digest:
+                problems.append(str(self._wrong(self._blob_key(digest), digest, found)))
+        return list(dict.fromkeys(problems))
+
+    def _entry_key(self, alias: str, sequence: int) -> str:
+        return f"{self._root}/aliases/{require_name(alias, 'an alias')}/{sequence:020d}.json"
+
+    def _entry_keys(self, alias: str) -> list[str]:
+        folder = f"{self._root}/aliases/{require_name(alias, 'an alias')}/"
+        return [item.key for item in self.store.list(folder) if _ENTRY_KEY.fullmatch(item.key)]
+
+    def _read_entry(self, key: str) -> tuple[PromotionEntry, bytes]:
+        body = self.store.get(key)
+        entry = PromotionEntry.parse(body, self.store.uri(key))
+        if key != self._entry_key(entry.alias, entry.sequence) or entry.model != self.model:
+            raise IntegrityError(
+                f"{self.store.uri(key)} holds another place's entry: "
+                f"{entry.model}, {entry.alias}, number {entry.sequence}.",
+                hint="Restore the object from a backup.",
+            )
+        return entry, body
+
+    def _latest(self, alias: str) -> tuple[PromotionEntry, bytes] | None:
+        keys = self._entry_keys(alias)
+        return self._read_entry(keys[-1]) if keys else None
+
+    def _own_or_conflict(self, alias: str, expected: PromotionEntry | None, version: str, nonce: str) -> PromotionEntry:
+        """Return the entry directly after `expected` if it is our own; else say who came first."""
+        judged = f"number {expected.sequence} ({expected.version[:SHORT]})" if expected else "no champion at all"
+        try:
+            stored, _ = self._read_entry(self._entry_key(alias, expected.sequence + 1 if expected else 1))
+        except ObjectNotFound as error:
+            raise RegistryConflict(
+                f"Not promoted: this was judged against {judged}, which is not the last entry of its history.",
+                hint="Judge it again against the present champion.",
+            ) from error
+        if stored.promotion_id == nonce and stored.version == version:
+            return stored
+        raise RegistryConflict(
+            f"Not promoted: this was judged against {judged}, but version {stored.version[:SHORT]} came first: "
+            f"number {stored.sequence}, by {stored.promoted_by} at {stored.at:%Y-%m-%d %H:%M:%S} UTC.",
+            hint="Judge it again against the present champion.",
+        )
+
+
+def _place(entry: PromotionEntry | None) -> tuple[int, str] | None:
+    return (entry.sequence, entry.promotion_id) if entry else None
+
+
+def _previous(history: list[PromotionEntry]) -> str | None:
+    """Return the version to fall back to: a rollback undoes what came after its target, as if it had not been."""
+    live: list[str] = []
+    for entry in history:
+        if entry.action == "rollback" and entry.version in live:
+            del live[live.index(entry.version) + 1 :]
+        elif not live or live[-1] != entry.version:
+            live.append(entry.version)
+    return live[-2] if len(live) > 1 else None

@@ -1,0 +1,261 @@
+"""Versions on S3: immutable and whole.
+
+A version is blobs first, each under its SHA-256, and its manifest last, so who sees the manifest sees every file it
+names. Nothing is overwritten or deleted here, so a crash at any byte leaves no half version.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from restill.errors import ConfigurationError, IntegrityError, VersionNotFound
+from restill.manifests import SHORT, Calibration, FileEntry, Lineage, Manifest, make_manifest, require_name
+from restill.storage.objects import ObjectStore
+
+PARALLEL = 4  # files in flight at once
+JSON = "application/json"
+_VERSION_PREFIX = re.compile(r"[0-9a-f]{4,64}")
+
+
+class Versions:
+    """The versions of one model. Readers need no more than GetObject and ListBucket."""
+
+    def __init__(self, store: ObjectStore, model: str) -> None:
+        self.store = store
+        self.model = require_name(model, "a model")
+        self._root = f"registry/{model}"
+
+    def register(
+        self,
+        folder: Path,
+        *,
+        files: Mapping[str, str],
+        artifact_role: str,
+        signature: dict[str, JsonValue],
+        calibration: Calibration,
+        lineage: Lineage,
+        training: dict[str, float | int | str | None],
+    ) -> Manifest:
+        """Store a folder's files as a version, the manifest last; registering the same again changes nothing.
+
+        Args:
+            folder: where the files are.
+            files: path in the folder → role.
+            artifact_role: the role that is judged and served.
+        Returns: the stored manifest, of the first registration if there was one.
+        Raises: ConfigurationError for a missing file or a path that leaves the folder; StorageUnreachable.
+        """
+        entries = [_describe(folder, path, role) for path, role in sorted(files.items())]
+        manifest = make_manifest(
+            model=self.model,
+            created_at=datetime.now(UTC),
+            artifact_role=artifact_role,
+            files=entries,
+            signature=signature,
+            calibration=calibration,
+            lineage=lineage,
+            training=training,
+        )
+        for entry in entries:
+            self._store_blob(folder / entry.path, entry)
+        self.store.create(self._manifest_key(manifest.version), manifest.document(), content_type=JSON)
+        # Read back, also when we created it: what counts is what is stored, by us or by a twin before us.
+        return self.manifest(manifest.version)
+
+    def manifest(self, version: str, *, sha256: str | None = None) -> Manifest:
+        """Return the manifest of a version, by its full id or by a beginning of at least 4 characters.
+
+        Args:
+            sha256: digest that the stored manifest must have, as a promotion names it.
+        Raises: VersionNotFound if none or several fit; IntegrityError if it is not what was stored.
+        """
+        return self._read_manifest(self._resolve(version), sha256)[0]
+
+    def versions(self) -> list[Manifest]:
+        """Return every version, oldest first."""
+        manifests = [self._read_manifest(version)[0] for version in self._version_ids("")]
+        return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.version))
+
+    def find(self, training_key: str) -> Manifest | None:
+        """Return the newest version with that training key whose files are all there, or None."""
+        for manifest in reversed(self.versions()):
+            if manifest.lineage.training_key == training_key and not self._missing(manifest):
+                return manifest
+        return None
+
+    def add_verdict(self, version: str, body: bytes) -> str:
+        """Store a verdict document beside a version and return the digest that a promotion names."""
+        digest = hashlib.sha256(body).hexdigest()
+        self.store.create(self._verdict_key(self._resolve(version), digest), body, content_type=JSON)
+        return digest
+
+    def verdicts(self, version: str) -> list[bytes]:
+        """Return the verdict documents of a version, oldest first.
+
+        Raises: IntegrityError if one is not what was stored.
+        """
+        found = list(self.store.list(f"{self._version_folder(self._resolve(version))}/verdicts/"))
+        found.sort(key=lambda item: (item.modified, item.key))
+        return [self._get_checked(item.key, Path(item.key).stem) for item in found]
+
+    def add_report(self, version: str, verdict_sha256: str, body: bytes) -> str:
+        """Store the report of a verdict for people and return its s3:// address; the first one stays."""
+        key = f"{self._version_folder(self._resolve(version))}/reports/{verdict_sha256}.md"
+        self.store.create(key, body, content_type="text/markdown; charset=utf-8")
+        return self.store.uri(key)
+
+    def fetch(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        *,
+        roles: Iterable[str] | None = None,
+        manifest_sha256: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Download a version into a cache and return its folder; every file there has been hashed, also cached ones.
+
+        Each file appears whole and verified or not at all, so processes can share the cache. A second call
+        moves no bytes; a damaged cached file is fetched anew.
+
+        Args:
+            folder: the cache; the version gets a folder of its own in it.
+            roles: only files of these roles; default: all.
+            manifest_sha256: the digest a promotion names for the manifest.
+            progress: called with the number of bytes of each chunk, from several threads.
+        Raises: IntegrityError naming key, expected and found digest; StorageUnreachable.
+        """
+        if manifest_sha256 is not None:
+            manifest = self._cached_manifest(manifest.version, folder, manifest_sha256)
+        home = folder / manifest.version
+        wanted = None if roles is None else set(roles)
+
+        def bring(entry: FileEntry) -> None:
+            path = home / entry.path
+            if path.is_file() and path.stat().st_size == entry.bytes and _sha256(path) == entry.sha256:
+                return
+            self.store.download(self._blob_key(entry.sha256), path, sha256=entry.sha256, progress=progress)
+
+        home.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+            list(pool.map(bring, (file for file in manifest.files if wanted is None or file.role in wanted)))
+        return home
+
+    def _blob_key(self, digest: str) -> str:
+        return f"{self._root}/blobs/sha256/{digest}"
+
+    def _version_folder(self, version: str) -> str:
+        return f"{self._root}/versions/{version}"
+
+    def _manifest_key(self, version: str) -> str:
+        return f"{self._version_folder(version)}/manifest.json"
+
+    def _verdict_key(self, version: str, digest: str) -> str:
+        return f"{self._version_folder(version)}/verdicts/{digest}.json"
+
+    def _version_ids(self, beginning: str) -> list[str]:
+        start = len(self._version_folder(""))
+        found = self.store.list(self._version_folder(beginning))
+        return [
+            item.key[start : start + 64]
+            for item in found
+            if item.key.endswith("/manifest.json") and len(item.key) == start + 64 + len("/manifest.json")
+        ]
+
+    def _resolve(self, version: str) -> str:
+        """Return the full id that `version` begins, of a version that has its manifest."""
+        wanted = version.strip().lower()
+        found = self._version_ids(wanted) if _VERSION_PREFIX.fullmatch(wanted) else []
+        if not found:
+            raise VersionNotFound(
+                f"{self.model} has no version {version!r}.",
+                hint="Give at least the first 4 characters; `restill registry list` shows the versions.",
+            )
+        if len(found) > 1:
+            raise VersionNotFound(
+                f"{version!r} begins {len(found)} versions: {', '.join(found_id[:SHORT] for found_id in found)}.",
+                hint="Give more characters.",
+            )
+        return found[0]
+
+    def _read_manifest(self, version: str, sha256: str | None = None) -> tuple[Manifest, str]:
+        """Return a manifest and the digest of its stored bytes; the id in it must be the one asked for."""
+        key = self._manifest_key(version)
+        body = self._get_checked(key, sha256) if sha256 is not None else self.store.get(key)
+        return self._parse_manifest(body, version), hashlib.sha256(body).hexdigest()
+
+    def _cached_manifest(self, version: str, folder: Path, sha256: str) -> Manifest:
+        path = folder / f"{version}.manifest.json"
+        if not path.is_file() or _sha256(path) != sha256:
+            self.store.download(self._manifest_key(version), path, sha256=sha256)
+        return self._parse_manifest(path.read_bytes(), version)
+
+    def _parse_manifest(self, body: bytes, version: str) -> Manifest:
+        place = self.store.uri(self._manifest_key(version))
+        manifest = Manifest.parse(body, place)
+        if manifest.version != version or manifest.model != self.model:
+            raise IntegrityError(
+                f"{place} is the manifest of another version: expected {self.model} {version}, "
+                f"found {manifest.model} {manifest.version}.",
+                hint="Restore the object from a backup.",
+            )
+        return manifest
+
+    def _get_checked(self, key: str, digest: str) -> bytes:
+        body = self.store.get(key)
+        if (found := hashlib.sha256(body).hexdigest()) != digest:
+            raise self._wrong(key, digest, found)
+        return body
+
+    def _wrong(self, key: str, expected: str, found: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self.store.uri(key)} does not hold the promised bytes: expected SHA-256 {expected}, found {found}.",
+            hint="The stored object was damaged or replaced. Restore it, or promote another version.",
+        )
+
+    def _missing(self, manifest: Manifest) -> list[str]:
+        """Return a line for each file of a version that is not stored with its size."""
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+            found = list(pool.map(lambda file: self.store.head(self._blob_key(file.sha256)), manifest.files))
+        return [
+            f"{file.path} is not stored with its {file.bytes:,} bytes ({self._blob_key(file.sha256)})"
+            for file, info in zip(manifest.files, found, strict=True)
+            if info is None or info.size != file.bytes
+        ]
+
+    def _store_blob(self, path: Path, entry: FileEntry) -> None:
+        key = self._blob_key(entry.sha256)
+        stored = self.store.head(key)  # a refused upload would still cost its bytes
+        if stored is None and not self.store.create(key, path):
+            stored = self.store.head(key)
+        if stored is not None and stored.size != entry.bytes:
+            raise IntegrityError(
+                f"{self.store.uri(key)} has {stored.size:,} bytes where {entry.path} has {entry.bytes:,}.",
+                hint="The stored object was damaged. Remove it, then register again.",
+            )
+
+
+def _describe(folder: Path, path: str, role: str) -> FileEntry:
+    """Hash one file of an artifact folder."""
+    try:
+        place = folder / FileEntry(path=path, sha256="0" * 64, bytes=0, role=role).path
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise ConfigurationError(f"{path!r} leads out of {folder}.", hint="Register plain files, no links.")
+        return FileEntry(path=path, sha256=_sha256(place), bytes=place.stat().st_size, role=role)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{path!r} cannot be a file of a version: {error.errors()[0]['msg']}.",
+            hint="Use relative paths with forward slashes, inside the folder.",
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read {folder / path}: {error.strerror}.") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
