@@ -1,0 +1,133 @@
+"""Small valid things for tests."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ENGLISH = """
+the a an is are was to of in on at for with and or not do does did can will i you we they he she it my your
+what which who when where why how turn switch set play stop open close start make find get show tell buy sell
+light lights lamp music song door window time alarm timer weather rain money card bank account number phone
+red blue green on off up down left right new old good bad big small house room kitchen cat dog car food water
+"""
+CHINESE = (
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经么去"
+    "法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业"
+    "外将两高间由问很最重并物手应战向头文体政美相见被利什二等产或新己制身果加西斯月话合回特代内信表化老给世位次度门任常先海通教儿原东声提"
+    "立及比员解水名真论处走义各入几口认条平系气题活尔更别打女变四神总何电数安少报才结反受目太量再感建务做接必场件计管期市直德资命山金指克"
+    "许统区保至队形社便空决治展马科司五基眼书非则听白却界达光放强即像难且权思王象完设式色路记南品住告类求据程北边死张该交规万取拉格望觉术"
+    "领共确传师观清今切院让识候带导争运怎花呗借还款银行卡账户额度逾期为啥吗呢吧"
+)
+PUNCTUATION = "?.,!'-？。，！、"
+
+
+def write_tiny_teacher(
+    folder: Path,
+    *,
+    vocabulary: Sequence[str] = (),
+    layers: int = 2,
+    hidden: int = 32,
+    pooling: str | None = "mean",
+    seed: int = 0,
+    dtype: object = np.float32,
+    prefix: str = "",
+) -> Path:
+    """Write a BERT teacher in a Hugging Face directory that loads in milliseconds; return the folder.
+
+    Its weights are random, but word embeddings dominate: sentences that share words have higher cosines, so
+    the teacher has something to teach.
+
+    Args:
+        folder: made if needed.
+        vocabulary: more whole words, besides lower-case letters, common English words and Chinese characters.
+        layers: encoder layers.
+        hidden: width of the embeddings, a multiple of 4.
+        pooling: `mean`, `cls`, or None for a directory without 1_Pooling.
+        seed: of the weights.
+        dtype: NumPy type of the stored weights.
+        prefix: put before every variable's name, e.g. `bert.`.
+    """
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = [
+        *SPECIALS,
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        *PUNCTUATION,
+        *ENGLISH.split(),
+        *CHINESE,
+        *vocabulary,
+    ]
+    ids = {piece: row for row, piece in enumerate(dict.fromkeys(pieces))}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder / "tokenizer.json", ids)
+    config = {
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "vocab_size": len(ids),
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": 128,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": 0,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    if pooling is not None:
+        modes = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": hidden, **modes}))
+    weights = {f"{prefix}{name}": value.astype(dtype) for name, value in _random_weights(config, seed).items()}
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def write_tokenizer(path: Path, ids: dict[str, int]) -> None:
+    """Write a lower-casing WordPiece tokenizer.json of these pieces."""
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+    )
+    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.save(str(path))
+
+
+def _random_weights(config: dict[str, object], seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    hidden, inner = int(str(config["hidden_size"])), int(str(config["intermediate_size"]))
+
+    def normal(*shape: int, scale: float) -> np.ndarray:
+        return random.normal(0, scale, shape).astype(np.float32)
+
+    weights = {
+        "embeddings.word_embeddings.weight": normal(int(str(config["vocab_size"])), hidden, scale=1),
+        "embeddings.position_embeddings.weight": normal(int(str(config["max_position_embeddings"])), hidden, scale=0.1),
+        "embeddings.token_type_embeddings.weight": normal(2, hidden, scale=0.1),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for number in range(int(str(config["num_hidden_layers"]))):
+        layer = f"encoder.layer.{number}"
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+        shapes = {
+            "attention.self.query": (hidden, hidden),
+            "attention.self.key": (hidden, hidden),
+            "attention.self.value": (hidden, hidden),
+            "attention.output.dense": (hidden, hidden),
+            "intermediate.dense": (inner, hidden),
+            "output.dense": (hidden, inner),
+        }
+        for part, shape in shapes.items():
+            weights[f"{layer}.{part}.weight"] = normal(*shape, scale=0.1)
+            weights[f"{layer}.{part}.bias"] = normal(shape[0], scale=0.05)
+    for part in norms:
+        weights[f"{part}.weight"] = 1 + normal(hidden, scale=0.05)
+        weights[f"{part}.bias"] = normal(hidden, scale=0.05)
+    return weights
