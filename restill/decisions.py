@@ -1,0 +1,55 @@
+"""From measurements to a stored verdict: judge, measure latency again while only that is open, keep the reasons."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from restill import evaluation, gates, reports
+from restill.distillation import training_report
+from restill.evaluation import Candidate, Evaluation
+from restill.gates import Verdict
+from restill.registry import Registry
+from restill.reports import Report
+from restill.settings import Settings
+
+MAX_FACTOR = 4  # more requests narrow the interval; a disturbed machine needs another moment, not a longer one
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict and where its report is."""
+
+    verdict: Verdict
+    report: Report
+    report_uri: str
+
+
+def decide(
+    challenger: Candidate,
+    champion: Candidate | None,
+    measured: Evaluation,
+    registry: Registry,
+    settings: Settings,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> Decision:
+    """Judge a challenger and store the verdict beside its version.
+
+    An undecided latency gate is measured again, with more requests, at most `gates.attempts` times in all. What is
+    undecided after that is not promoted.
+    """
+    verdict = gates.judge(measured.measurements, settings.gates)
+    for attempt in range(1, settings.gates.attempts):
+        if not verdict.retryable:
+            break
+        say(f"latency is undecided, measuring again with {2**attempt} times the requests")
+        latency, timings = evaluation.time_artifacts(challenger, champion, measured.rows, settings, factor=2**attempt)
+        measurements = measured.measurements.model_copy(update={"latency": latency})
+        measured = replace(measured, measurements=measurements, timings=timings)
+        verdict = gates.judge(measurements, settings.gates)
+    manifest = challenger.manifest
+    folder = settings.state_dir / "reports" / manifest.model / manifest.short / verdict.sha256[:12]
+    report = reports.write_report(folder, verdict, measured, manifest, training_report(challenger.folder))
+    uri = registry.add_report(manifest.version, verdict.sha256, report.markdown.encode())
+    # The verdict last: who finds it finds its report too.
+    registry.add_verdict(manifest.version, verdict.document())
+    return Decision(verdict, report, uri)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+
+from restill.measurements.statistics import block_interval, expected_calibration_error, holm, paired_difference
+
+
+def _clusters(count, size):
+    return np.repeat([f"g{number}" for number in range(count)], size)
+
+
+def test_identical_models_differ_by_exactly_nothing():
+    right = np.random.default_rng(0).random(1000) < 0.9
+    interval, _ = paired_difference(right, right, _clusters(100, 10), confidence=0.95, resamples=1000)
+    assert (interval.lower, interval.estimate, interval.upper) == (0, 0, 0)
+
+
+def test_interval_of_independent_pairs_has_the_textbook_width():
+    """With one pair a cluster, the standard error is sd/√n; a one-sided 95 % end lies 1.645 of it away."""
+    generator = np.random.default_rng(1)
+    challenger, champion = generator.random(4000) < 0.90, generator.random(4000) < 0.88
+    gains = challenger.astype(float) - champion.astype(float)
+    interval, _ = paired_difference(
+        challenger, champion, np.arange(4000).astype(str), confidence=0.95, resamples=10_000
+    )
+    expected = gains.std() / np.sqrt(4000) * 1.645
+    assert interval.estimate - interval.lower == pytest.approx(expected, rel=0.05)
+    assert interval.upper - interval.estimate == pytest.approx(expected, rel=0.05)
+
+
+def test_pairs_that_err_together_widen_the_interval():
+    """Ten copies of each pair carry no more information than one, and the cluster bootstrap knows."""
+    generator = np.random.default_rng(2)
+    challenger, champion = generator.random(200) < 0.9, generator.random(200) < 0.9
+    once, _ = paired_difference(challenger, champion, np.arange(200).astype(str), confidence=0.95, resamples=4000)
+    copied, _ = paired_difference(
+        np.repeat(challenger, 10), np.repeat(champion, 10), _clusters(200, 10), confidence=0.95, resamples=4000
+    )
+    assert copied.upper - copied.lower == pytest.approx(once.upper - once.lower, rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    right = np.random.default_rng(3).random(500) < 0.8
+    other = np.random.default_rng(4).random(500) < 0.8
+    draws = [paired_difference(right, other, _clusters(50, 10), confidence=0.9, resamples=2000)[0] for _ in range(2)]
+    assert draws[0] == draws[1]
+
+
+def test_block_interval_covers_the_median_of_its_blocks():
+    blocks = list(np.random.default_rng(5).gamma(4.0, 0.25, size=(40, 50)))
+    interval, _ = block_interval(lambda values: float(np.median(values)), blocks, confidence=0.95, resamples=500)
+    assert interval.lower < np.median(np.concatenate(blocks)) < interval.upper
+    assert interval.upper - interval.lower < 0.1
+
+
+def test_holm_steps_down_from_the_smallest_p_value():
+    assert holm([0.04, 0.001, 0.03], level=0.05) == pytest.approx([0.05, 0.05 / 3, 0.025])
+
+
+def test_calibration_error_agrees_with_scikit_learn_bins():
+    generator = np.random.default_rng(6)
+    probabilities = generator.random(5000)
+    labels = generator.random(5000) < probabilities**2
+    observed, stated = calibration_curve(labels, probabilities, n_bins=10)
+    weights = np.histogram(probabilities, bins=10, range=(0, 1))[0] / 5000
+    expected = float((np.abs(observed - stated) * weights).sum())
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(expected, abs=1e-9)
