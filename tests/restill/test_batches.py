@@ -1,0 +1,253 @@
+"""From an incoming file to a version of the data set: real DVC, real Great Expectations, real S3."""
+
+import csv
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from restill import batches, ingest_reports, pairs, readers, snapshots
+from restill.errors import DataRejected, StorageUnreachable
+from restill.settings import ColumnSettings, Settings
+from restill.storage.objects import ObjectStore
+
+COLUMNS = ["text_a", "text_b", "label"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    root = tmp_path / "project"
+    root.mkdir()
+    return Settings(root=root)
+
+
+def rows(start: int, count: int = 60) -> list[tuple[str, str, str]]:
+    """Return pairs whose sentences nobody else uses; every second one is positive."""
+    return [
+        (f"turn lamp {number} on", f"switch on lamp {number}", str(number % 2))
+        for number in range(start, start + count)
+    ]
+
+
+def write(path: Path, content: list[tuple[str, str, str]], header: list[str] = COLUMNS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *content])
+    return path
+
+
+def stored(settings: Settings) -> pl.DataFrame:
+    snapshot = snapshots.current(settings.root)
+    assert snapshot is not None
+    return pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in snapshot.files()])
+
+
+def ledger(store: ObjectStore) -> list[str]:
+    return sorted(item.key.split("/")[-1] for item in store.list("batches/"))
+
+
+def test_a_good_file_becomes_a_version(settings, store):
+    bad = [("", "x", "1"), ("p", "q", "7"), ("turn lamp 0 on", "switch on lamp 0", "0")]
+    path = write(settings.root / "drop.csv", rows(0) + bad)
+    assert batches.known_outcome(path, settings.data, store) is None
+    outcome = batches.ingest_file(path, settings, store)
+    assert outcome.outcome == "accepted"
+    assert (outcome.rows_in, outcome.accepted) == (63, 60)
+    assert outcome.quarantined == {"bad_label": 1, "duplicate": 1, "empty_text": 1}
+    assert outcome.reasons == ()
+    assert "60 of 63 rows" in outcome.sentence
+
+    frame = stored(settings)
+    assert frame.columns == pairs.PAIR_SCHEMA.names
+    assert frame["row"].to_list() == list(range(1, 61))
+    facts = json.loads((settings.root / snapshots.PAIRS / f"batch={outcome.batch_id}" / "batch.json").read_text())
+    part = settings.root / snapshots.PAIRS / f"batch={outcome.batch_id}" / "part-0.parquet"
+    assert facts["parquet_sha256"] == hashlib.sha256(part.read_bytes()).hexdigest()
+    assert facts["splits"] == dict(frame["split"].value_counts().iter_rows())
+    assert facts["labels"] == {"negative": 30, "positive": 30, "unlabelled": 0}
+    assert batches.known_outcome(path, settings.data, store) == outcome
+
+
+def test_the_report_is_kept_here_and_in_the_store(settings, store):
+    path = write(settings.root / "drop.csv", [*rows(0), ("<b>|x", "q", "no"), ("a", "", "1")])
+    outcome = batches.ingest_file(path, settings, store)
+    assert outcome.report == store.uri(f"reports/ingest/{outcome.report.split('/')[-2]}/summary.md")
+    folder = outcome.report.removeprefix(store.uri("")).removesuffix("summary.md")
+    local = settings.state_dir / folder
+    for path_ in local.rglob("*"):
+        if path_.is_file():
+            assert store.get(folder + path_.relative_to(local).as_posix()) == path_.read_bytes()
+    summary = (local / "summary.md").read_text("utf-8")
+    assert "62 rows in = 60 accepted + 2 quarantined" in summary
+    assert r"| 61 | bad_label | &lt;b&gt;\|x | q | no |" in summary
+    assert "| positive share | not applicable |" in summary
+    quarantine = pl.read_parquet(local / "quarantine.parquet")
+    assert quarantine.select("row", "text_a", "label", "reason").rows() == [
+        (61, "<b>|x", "no", "bad_label"),
+        (62, "a", "1", "empty_text"),
+    ]
+    kind = store._client.head_object(Bucket=store.connection.bucket, Key=store._full(folder + "data-docs/index.html"))
+    assert kind["ContentType"] == "text/html; charset=utf-8"
+
+
+def test_a_refused_batch_leaves_the_data_set_as_it_was(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0)), settings, store)
+    before = snapshots.current(settings.root)
+    poisoned = write(settings.root / "two.csv", [(a, b, "1") for a, b, _ in rows(100)] + [("", "", "")] * 40)
+    outcome = batches.ingest_file(poisoned, settings, store)
+    assert outcome.outcome == "refused"
+    assert len(outcome.reasons) == 2
+    assert "row rules kept out 40 of 100 rows" in outcome.reasons[0].lower()
+    assert "(data.batch_rules.max_label_shift)." in outcome.reasons[1]
+    assert "What to do" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
+    assert snapshots.current(settings.root) == before
+    assert poisoned.is_file()
+    assert batches.known_outcome(poisoned, settings.data, store) == outcome
+
+
+def test_an_unreadable_file_is_refused_and_remembered(settings, store):
+    path = settings.root / "drop.csv"
+    path.write_bytes(b"text_a,text_b\na,b\nc\n")
+    outcome = batches.ingest_file(path, settings, store)
+    assert (outcome.outcome, outcome.batch_id) == ("refused", None)
+    assert outcome.reasons[0].startswith("drop.csv, line 3: the row that begins here has 1 fields.")
+    assert "line 3" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
+    assert batches.known_outcome(path, settings.data, store) == outcome
+    assert snapshots.current(settings.root) is None
+
+
+def test_a_missing_file_is_an_error(settings, store):
+    with pytest.raises(DataRejected, match="nowhere"):
+        batches.ingest_file(settings.root / "nowhere.csv", settings, store)
+
+
+def test_the_same_pairs_change_nothing(settings, store):
+    """The same file, other bytes with the same rows, and the rows in another order."""
+    first = write(settings.root / "one.csv", rows(0))
+    batches.ingest_file(first, settings, store)
+    before = snapshots.current(settings.root)
+    swapped_order = write(settings.root / "two.csv", list(reversed(rows(0))))
+    objects = len(list(store.list("")))
+    for path in (first, swapped_order):
+        outcome = batches.ingest_file(path, settings, store)
+        assert outcome.outcome == "unchanged"
+        assert "changes nothing" in outcome.sentence
+        assert snapshots.current(settings.root) == before
+    assert len(list(store.list(""))) == objects + 1  # what was decided on the second name
+    known = batches.known_outcome(swapped_order, settings.data, store)
+    assert known is not None
+    assert known.outcome == "accepted"
+
+
+def test_a_decision_holds_for_its_rules_only(settings, store):
+    path = write(settings.root / "drop.csv", rows(0, 10))
+    assert batches.ingest_file(path, settings, store).outcome == "refused"
+    small = settings.data.batch_rules.model_copy(update={"min_rows": 5})
+    data = settings.data.model_copy(update={"batch_rules": small})
+    assert batches.known_outcome(path, data, store) is None
+    renamed = settings.data.model_copy(update={"columns": ColumnSettings(text_a="text_b", text_b="text_a")})
+    assert batches.known_outcome(path, renamed, store) is None
+    assert batches.ingest_file(path, settings.model_copy(update={"data": data}), store).outcome == "accepted"
+
+
+def test_a_refused_file_can_be_accepted_later(settings, store):
+    """Its refusal was against another data set; the later acceptance is the one that counts."""
+    batches.ingest_file(
+        write(settings.root / "short.csv", [(f"a{n}", f"b{n}", str(n % 2)) for n in range(30)]), settings, store
+    )
+    path = write(settings.root / "long.csv", rows(0))
+    assert batches.ingest_file(path, settings, store).outcome == "refused"
+    (settings.root / snapshots.POINTER).unlink()  # back to no data set at all
+    assert batches.ingest_file(path, settings, store).outcome == "accepted"
+    known = batches.known_outcome(path, settings.data, store)
+    assert known is not None
+    assert known.outcome == "accepted"
+    assert ledger(store) == ["accepted.json", "accepted.json", "refused.json"]
+
+
+def test_a_second_batch_moves_nothing_and_leaks_nothing(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0, 200)), settings, store)
+    before = stored(settings)
+    tests = before.filter(pl.col("split") == "test")["text_a"].to_list()
+    touching = [(text.upper(), f"a new sentence {number}", "1") for number, text in enumerate(tests[:5])]
+    fresh = [(a, b, str(number % 2)) for number, (a, b, _) in enumerate(rows(1000, 195))]
+    outcome = batches.ingest_file(write(settings.root / "two.csv", touching + fresh), settings, store)
+    assert outcome.outcome == "accepted"
+    after = stored(settings)
+    assert after.join(before, on="pair_id").select((pl.col("split") == pl.col("split_right")).all()).item()
+    joined = after.filter(pl.col("text_b").str.starts_with("a new sentence"))
+    assert joined["split"].to_list() == ["test"] * 5
+    keyed = joined.join(before.select("group"), on="group", how="semi")
+    assert keyed.height == 5  # the old pairs' groups: one cluster for the bootstrap
+
+
+def test_a_failed_push_is_no_acceptance(settings, store, monkeypatch):
+    path = write(settings.root / "drop.csv", rows(0))
+
+    def unreachable(*_: object) -> None:
+        raise StorageUnreachable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots.working_copy, "push", unreachable)
+        with pytest.raises(StorageUnreachable):
+            batches.ingest_file(path, settings, store)
+    assert batches.known_outcome(path, settings.data, store) is None
+    assert not (settings.root / snapshots.POINTER).exists()
+    assert batches.ingest_file(path, settings, store).outcome == "accepted"
+
+
+def test_a_run_killed_after_publishing_is_completed_by_the_next(settings, store, monkeypatch):
+    path = write(settings.root / "drop.csv", rows(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            batches.ingest_file(path, settings, store)
+    assert batches.known_outcome(path, settings.data, store) is None
+    assert batches.ingest_file(path, settings, store).outcome == "unchanged"
+    known = batches.known_outcome(path, settings.data, store)
+    assert known is not None
+    assert known.outcome == "accepted"
+
+
+def test_two_ingestions_at_once_are_both_in(settings, store):
+    paths = [write(settings.root / f"{start}.csv", rows(start)) for start in (0, 100)]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda path: batches.ingest_file(path, settings, store).outcome, paths))
+    assert outcomes == ["accepted", "accepted"]
+    assert stored(settings).height == 120
+
+
+def test_a_dry_run_keeps_nothing_but_a_local_report(settings, store):
+    path = write(settings.root / "drop.csv", rows(0))
+    outcome = batches.check_file(path, settings, store)
+    assert outcome.outcome == "accepted"
+    assert "would be accepted" in outcome.sentence
+    assert Path(outcome.report).is_file()
+    assert list(store.list("")) == []
+    assert snapshots.current(settings.root) is None
+    assert not (settings.root / "data").exists()
+
+
+def test_a_partition_is_the_same_bytes_every_time(settings, tmp_path):
+    path = write(tmp_path / "drop.csv", rows(0))
+    raw = readers.read_file(path, settings.data.columns)
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        batch = batches.split_batch(raw, settings.data, None)
+        partition = batches.write_partition(batch, folder, source_sha256="0")
+        assert [item.name for item in folder.iterdir()] == [partition.name]
+        contents.append([file.read_bytes() for file in sorted(partition.iterdir())])
+    assert contents[0] == contents[1]
+    file = pq.ParquetFile(partition / "part-0.parquet")
+    assert file.schema_arrow.equals(pairs.PAIR_SCHEMA)
+    assert file.metadata.metadata is None
+    # The id of a known batch must not change from version to version: every stored batch carries it.
+    assert partition.name == "batch=b420cca30f6cab32"
+
+
+def test_text_in_reports_cannot_become_markup():
+    assert ingest_reports.as_text("a|b\n<script>[x](y) `z` *w*") == r"a\|b &lt;script&gt;\[x\](y) \`z\` \*w\*"
