@@ -1,0 +1,99 @@
+"""Retrain the student on what is new and make it champion if it passes every gate."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from restill.batches import BatchOutcome
+from restill.decisions import Decision
+from restill.errors import RegistryConflict
+from restill.manifests import PromotionEntry
+from restill.plans import Plan
+from restill.settings import Settings, load_settings
+from tasks.gate import judge_challenger
+from tasks.ingestion import ingest_file, restore_sample
+from tasks.measurement import measure_models
+from tasks.planning import make_plan
+from tasks.progress import run_name
+from tasks.registry import load_challenger, load_champion, promote_challenger, register_challenger
+from tasks.snapshot import pull_snapshot
+from tasks.student import distill_student
+from tasks.teacher import score_with_teacher
+
+MAX_OVERTAKEN = 3  # times a run judges again because another promotion came first
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a retrain did, in one record."""
+
+    sentence: str
+    batches: tuple[BatchOutcome, ...]  # of the files that were new
+    plan: Plan  # after they were taken in
+    decision: Decision | None = None
+    promotion: PromotionEntry | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Return whether a batch or the challenger was refused."""
+        refused_batch = any(batch.outcome == "refused" for batch in self.batches)
+        return refused_batch or (self.decision is not None and self.promotion is None)
+
+
+@flow(name="retrain", description=__doc__, flow_run_name=run_name("retrain"))
+def retrain(force: bool = False) -> Any:
+    """Run once, from new files to the gates' verdict.
+
+    Refusing a file or a challenger is the job too, so such a run ends `Completed`; it is `Failed` only when the job
+    could not be done. The champion is touched by nothing but a promotion.
+
+    Args:
+        force: train and judge anew, even if the student of the present inputs is already registered.
+    """
+    outcome = _retrain(load_settings(), force=force)
+    return Completed(message=outcome.sentence, data=outcome)
+
+
+def _retrain(settings: Settings, *, force: bool) -> Outcome:
+    restored = restore_sample(settings)
+    new = [ingest_file(path, settings) for path in make_plan(settings).new_files]
+    batches = (*([restored] if restored else []), *new)
+    snapshot = pull_snapshot(settings)
+    plan = make_plan(settings)
+    if plan.nothing_to_do and not force:
+        return Outcome(_sentence(batches, f"Nothing else to do: {plan.lines()[-1]}."), batches, plan)
+
+    live = load_champion(settings)
+    score_with_teacher(snapshot, settings)
+    if plan.challenger is not None and not force:
+        challenger = load_challenger(plan.challenger, settings)
+    else:
+        artifact = distill_student(snapshot, settings, force=force)
+        challenger = register_challenger(artifact, snapshot, live[0] if live else None, settings)
+
+    for _ in range(MAX_OVERTAKEN):
+        champion = live[1] if live else None
+        evaluation = measure_models(challenger, champion, snapshot, settings)
+        decision = judge_challenger(challenger, champion, evaluation, settings)
+        if not decision.verdict.passed:
+            return Outcome(_sentence(batches, decision.verdict.reason), batches, plan, decision)
+        try:
+            entry = promote_challenger(
+                challenger.manifest, decision.verdict, settings, replacing=live[0] if live else None
+            )
+        except RegistryConflict:  # overtaken: the verdict was against a champion that is no more
+            live = load_champion(settings)
+            continue
+        sentence = f"Promoted {challenger.manifest.short} as number {entry.sequence}. {decision.verdict.reason}"
+        return Outcome(_sentence(batches, sentence), batches, plan, decision, entry)
+    raise RegistryConflict(
+        f"Other promotions came first {MAX_OVERTAKEN} times while this challenger was judged.",
+        hint="See who promotes: restill registry history. The challenger is kept; run again.",
+    )
+
+
+def _sentence(batches: tuple[BatchOutcome, ...], rest: str) -> str:
+    refused = [batch for batch in batches if batch.outcome == "refused"]
+    return "".join(f"{batch.file_name} was refused: {batch.reasons[0]} " for batch in refused) + rest

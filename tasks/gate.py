@@ -1,0 +1,37 @@
+"""judge_challenger: the verdict, kept beside the version, and shown on the run page."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from restill import decisions, storage
+from restill.decisions import Decision
+from restill.evaluation import Candidate, Evaluation
+from restill.registry import Registry
+from restill.settings import Settings
+from tasks.progress import say
+from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+
+
+@task(
+    task_run_name="judge {challenger.manifest.short}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=2 * 60 * 60,
+    cache_policy=NO_CACHE,
+)
+def judge_challenger(
+    challenger: Candidate, champion: Candidate | None, evaluation: Evaluation, settings: Settings
+) -> Decision:
+    """Judge, measuring latency again while that is all that is undecided; store verdict and report."""
+    registry = Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+    decision = decisions.decide(challenger, champion, evaluation, registry, settings, say=say)
+    create_table_artifact(
+        key="gates",
+        table=[row.model_dump(mode="json") for row in decision.verdict.rows],
+        description=decision.verdict.reason,
+    )
+    create_markdown_artifact(key="report", markdown=decision.report.markdown, description=decision.verdict.reason)
+    say(decision.verdict.reason)
+    return decision

@@ -1,0 +1,38 @@
+"""measure_models: accuracy on the frozen test split, and latency of the exported artifacts."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from restill import distillation, evaluation, storage, teachers
+from restill.evaluation import Candidate, Evaluation
+from restill.logits import LogitsStore
+from restill.settings import Settings
+from restill.snapshots import Snapshot
+from tasks.progress import say
+from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+
+
+@task(
+    task_run_name="measure {challenger.manifest.short}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=2 * 60 * 60,
+    cache_policy=NO_CACHE,
+)
+def measure_models(
+    challenger: Candidate, champion: Candidate | None, snapshot: Snapshot, settings: Settings
+) -> Evaluation:
+    """Measure challenger, champion and teacher on the same rows, and time the artifacts interleaved."""
+    store = storage.connect(settings.storage, settings.state_dir)
+    fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
+    scores = LogitsStore(store, fingerprint, settings.logits_cache)
+    teacher = distillation.teacher_calibration(challenger.folder)
+    measured = evaluation.evaluate(challenger, champion, snapshot, scores, teacher, settings)
+    quality = measured.measurements.accuracy
+    say("accuracy on the test split: " + ", ".join(f"{name} {found.accuracy:.3f}" for name, found in quality.items()))
+    latency = measured.measurements.latency
+    if latency is not None:
+        arm = latency.challenger
+        say(f"latency of one pair: p50 {arm.p50_ms.estimate:.2f} ms, p99 {arm.p99_ms.estimate:.2f} ms")
+    return measured

@@ -1,0 +1,76 @@
+"""How a step tells how far it is: a progress artifact on the run page, and a bar where a person watches."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Report = Callable[[int, int, str], None]  # done, total, what
+
+_ARTIFACT_SECONDS = 2.0  # the API is told at most this often
+_LINE_SECONDS = 10.0  # and a log without a screen this often
+
+_console: Console | None = None
+
+
+def run_name(flow: str) -> Callable[[], str]:
+    """Return what names a flow's runs: the flow and when it started, UTC, so that a list of runs reads by itself."""
+    return lambda: f"{flow}-{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
+
+
+def watch(console: Console | None) -> None:
+    """Show steps and bars on a console; None, the default, only logs to the run."""
+    global _console
+    _console = console
+
+
+def say(text: str) -> None:
+    """Log one line to the run, and print it where a person watches."""
+    get_run_logger().info(text)
+    if _console is not None:
+        _console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def reporting(key: str, title: str) -> Iterator[Report]:
+    """Give a callback that keeps a progress artifact and, on a console, a bar up to date.
+
+    Args:
+        key: artifact key: lower case and dashes.
+        title: what is being done, for a person.
+    """
+    artifact: UUID = create_progress_artifact(progress=0.0, key=key, description=title)  # type: ignore[assignment]
+    sent = printed = time.monotonic()
+    screen = _console is not None and _console.is_terminal
+    bar = Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[what]}"),
+        console=_console,
+        disable=not screen,
+        transient=True,
+    )
+    with bar:
+        line = bar.add_task(title, total=None, what="")
+
+        def report(done: int, total: int, what: str = "") -> None:
+            nonlocal sent, printed
+            bar.update(line, completed=done, total=total, what=what)
+            now = time.monotonic()
+            if now - sent >= _ARTIFACT_SECONDS:
+                sent = now
+                update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))
+            if not screen and now - printed >= _LINE_SECONDS:
+                printed = now
+                say(f"{title}: {done:,} of {total:,} {what}")
+
+        yield report
+    update_progress_artifact(artifact, progress=100.0)

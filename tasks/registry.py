@@ -1,0 +1,124 @@
+"""register_challenger, load_challenger, load_champion, promote_challenger: the steps that touch the registry."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from restill import lineage, storage
+from restill.distillation import Artifact
+from restill.evaluation import Candidate
+from restill.gates import Verdict
+from restill.manifests import Manifest, PromotionEntry
+from restill.registry import Registry
+from restill.settings import Settings
+from restill.snapshots import Snapshot
+from tasks.progress import say
+from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+
+
+def _registry(settings: Settings) -> Registry:
+    return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+
+
+def _fetch(
+    registry: Registry, manifest: Manifest, settings: Settings, *, manifest_sha256: str | None = None
+) -> Candidate:
+    folder: Path = registry.fetch(manifest, settings.state_dir / "cache" / "versions", manifest_sha256=manifest_sha256)
+    return Candidate(manifest, folder)
+
+
+@task(
+    task_run_name="register the challenger",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=60 * 60,
+    cache_policy=NO_CACHE,
+)
+def register_challenger(
+    artifact: Artifact, snapshot: Snapshot, champion: PromotionEntry | None, settings: Settings
+) -> Candidate:
+    """Register an artifact as a version, and return it as downloaded and verified from the registry."""
+    registry = _registry(settings)
+    manifest = lineage.register(
+        registry, artifact, snapshot, settings, champion=champion, flow_run_id=flow_run.get_id()
+    )
+    say(f"registered version {manifest.short} ({manifest.served_bytes / 1e6:.1f} MB served)")
+    return _fetch(registry, manifest, settings)
+
+
+@task(
+    task_run_name="load challenger {manifest.short}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=60 * 60,
+    cache_policy=NO_CACHE,
+)
+def load_challenger(manifest: Manifest, settings: Settings) -> Candidate:
+    """Return a version registered by an earlier run, downloaded and verified."""
+    say(f"version {manifest.short} was trained on exactly this before")
+    return _fetch(_registry(settings), manifest, settings)
+
+
+@task(
+    task_run_name="load the champion",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=60 * 60,
+    cache_policy=NO_CACHE,
+)
+def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None:
+    """Return the promotion that is live with its version, downloaded and verified; None before the first."""
+    registry = _registry(settings)
+    entry = registry.champion(settings.registry.alias)
+    if entry is None:
+        say("there is no champion yet: absolute gates only")
+        return None
+    manifest = registry.manifest(entry.version)
+    say(f"champion is version {manifest.short}, promoted {entry.at:%Y-%m-%d %H:%M} UTC")
+    return entry, _fetch(registry, manifest, settings, manifest_sha256=entry.manifest_sha256)
+
+
+@task(
+    task_run_name="promote {challenger.short}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=10 * 60,
+    cache_policy=NO_CACHE,
+)
+def promote_challenger(
+    challenger: Manifest, verdict: Verdict, settings: Settings, *, replacing: PromotionEntry | None
+) -> PromotionEntry:
+    """Make a challenger champion, directly after the entry it was judged against."""
+    entry = _registry(settings).promote(
+        challenger.version,
+        alias=settings.registry.alias,
+        expected=replacing,
+        reason=verdict.reason,
+        promoted_by=f"flow run {flow_run.get_name() or 'unnamed'} {flow_run.get_id() or ''}".strip(),
+        verdict_sha256=verdict.sha256,
+        # The run's id: a retry whose first answer was lost recognises its own promotion.
+        promotion_id=f"{flow_run.get_id()}-{challenger.short}" if flow_run.get_id() else None,
+    )
+    say(f"promoted version {challenger.short} as number {entry.sequence}")
+    return entry
+
+
+@task(
+    task_run_name="roll back",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=10 * 60,
+    cache_policy=NO_CACHE,
+)
+def roll_back(settings: Settings, *, to: str | None, reason: str, by: str) -> PromotionEntry:
+    """Make an earlier version champion again."""
+    entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by)
+    say(f"champion is {entry.version[:12]} again: {reason}")
+    return entry

@@ -1,0 +1,35 @@
+"""distill_student: train, calibrate and export one student."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from restill import distillation, storage, teachers
+from restill.distillation import Artifact
+from restill.logits import LogitsStore
+from restill.settings import Settings
+from restill.snapshots import Snapshot
+from tasks.progress import reporting, say
+from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+
+
+@task(
+    task_run_name="distill a student from {snapshot.version}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_SECONDS,
+    retry_condition_fn=storage_failed,
+    timeout_seconds=24 * 60 * 60,
+    cache_policy=NO_CACHE,
+)
+def distill_student(snapshot: Snapshot, settings: Settings, *, force: bool = False) -> Artifact:
+    """Train one student on a snapshot and return its exported artifact."""
+    store = storage.connect(settings.storage, settings.state_dir)
+    fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
+    scores = LogitsStore(store, fingerprint, settings.logits_cache)
+    with reporting("distillation", "distilling the student") as report:
+        artifact = distillation.distill(snapshot, scores, settings, force=force, progress=report)
+    best = artifact.report["epochs"][artifact.report["best_epoch"] - 1]
+    say(
+        f"distilled on {artifact.report['train_pairs']:,} pairs: epoch {best['number']} of "
+        f"{len(artifact.report['epochs'])}, validation score {best['validation_score']:.4f}, exports hold parity"
+    )
+    return artifact

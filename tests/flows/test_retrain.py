@@ -1,0 +1,149 @@
+"""The life of one project, in order: each stage is a fixture that goes on from the stage before."""
+
+import json
+
+import pytest
+
+from flows.retrain import retrain
+from restill import storage
+from restill.registry import Registry
+from restill.settings import load_settings
+from restill.snapshots import named_version
+
+
+@pytest.fixture(scope="module")
+def registry(project):
+    settings = load_settings()
+    return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+
+
+@pytest.fixture(scope="module")
+def first(project, prefect_server):
+    project.drop("1", 3000)
+    return retrain()
+
+
+@pytest.fixture(scope="module")
+def improved(project, first):
+    project.drop("2", 2500)
+    return retrain()
+
+
+@pytest.fixture(scope="module")
+def poisoned(project, improved):
+    before = named_version(project.root)
+    project.drop("poisoned", 1000)
+    return before, retrain()
+
+
+@pytest.fixture(scope="module")
+def degraded(project, poisoned):
+    project.drop("degrading", 6000)
+    return retrain()
+
+
+def test_the_first_run_promotes_a_champion_on_absolute_gates(first, registry):
+    assert first.promotion is not None
+    assert first.decision.verdict.bootstrap
+    assert not first.refused
+    champion = registry.champion("champion")
+    assert champion.version == first.promotion.version
+    assert champion.verdict_sha256 == first.decision.verdict.sha256
+    assert first.decision.report.path.is_file()
+
+
+def test_the_manifest_says_what_the_champion_was_made_from(first, registry, project):
+    manifest = registry.manifest(first.promotion.version)
+    assert manifest.lineage.data_version == named_version(project.root)
+    assert manifest.lineage.batches == (first.batches[0].batch_id,)
+    assert {file.role for file in manifest.files} == {
+        "saved_model", "litert", "litert_int8", "tokenizer", "calibration", "report",
+    }  # fmt: skip
+
+
+def test_the_report_shows_its_pictures_inside(first):
+    assert first.decision.report.markdown.count("](data:image/png;base64,") == 3
+
+
+def test_nothing_new_changes_nothing_and_needs_no_prefect(first, project, registry):
+    done = project.restill("retrain", PREFECT_API_URL="http://127.0.0.1:9/api")  # nobody listens there
+    assert done.returncode == 0, done.stderr
+    assert "Nothing is new" in done.stdout
+    assert len(registry.versions()) == 1
+    assert json.loads(project.restill("plan", "--json").stdout)["nothing_to_do"] is True
+
+
+def test_the_champion_answers(first, project):
+    done = project.restill("predict", "turn on the light", "turn on the light", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["version"] == first.promotion.version
+    assert answer["similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert answer["same"] is True
+
+
+def test_a_better_challenger_is_compared_and_promoted(improved, first):
+    measured = improved.decision.verdict.measurements
+    assert measured.champion == first.promotion.version
+    assert improved.promotion is not None, improved.sentence
+    assert improved.promotion.sequence == 2
+    assert measured.accuracy["challenger"].accuracy > measured.accuracy["champion"].accuracy
+
+
+def test_only_new_sentences_were_scored(improved, project):
+    settings = load_settings()
+    store = storage.connect(settings.storage, settings.state_dir)
+    shards = [found.key for found in store.list("logits/")]
+    assert len({key.split("/")[1] for key in shards}) == 1  # one teacher
+    from restill import snapshots, teachers
+    from restill.logits import LogitsStore
+
+    logits = LogitsStore(store, teachers.fingerprint(settings.teacher), settings.logits_cache)
+    distinct = set(snapshots.current(project.root).sentences())
+    assert logits.missing(distinct) == []
+    import pyarrow.parquet as pq
+
+    stored = sum(pq.read_metadata(_file(store, key, project)).num_rows for key in shards)
+    assert stored == len(distinct)  # none of them twice
+
+
+def _file(store, key, project):
+    path = project.root / "shard.parquet"
+    store.download(key, path)
+    return path
+
+
+def test_a_poisoned_drop_is_refused_with_reasons_and_changes_nothing(poisoned, improved, registry, project):
+    before, outcome = poisoned
+    assert outcome.refused
+    (batch,) = outcome.batches
+    assert batch.outcome == "refused"
+    assert any("Row rules kept out" in reason for reason in batch.reasons)
+    assert named_version(project.root) == before
+    assert registry.champion("champion").version == improved.promotion.version
+
+
+def test_a_refused_file_is_not_judged_again(poisoned, project):
+    steps = json.loads(project.restill("plan", "--json").stdout)["steps"]
+    assert any(step.startswith("leave poisoned.csv: refused on") for step in steps)
+
+
+def test_a_worse_challenger_is_refused_by_the_accuracy_gates(degraded, improved, registry):
+    assert degraded.batches[0].outcome == "accepted"
+    assert degraded.refused
+    assert degraded.promotion is None
+    failed = {row.gate for row in degraded.decision.verdict.rows if row.answer == "fail"}
+    assert failed & {"accuracy_floor", "f1_floor", "roc_auc_floor", "champion_non_inferiority", "slices"}
+    assert registry.champion("champion").version == improved.promotion.version
+    challenger = degraded.decision.verdict.measurements.challenger
+    assert registry.verdicts(challenger) == [degraded.decision.verdict.document()]
+
+
+def test_rollback_goes_back_and_stays_back(degraded, first, project, registry):
+    done = project.restill("registry", "rollback", "--reason", "wrong answers", "--by", "on-call")
+    assert done.returncode == 0, done.stderr
+    entry = registry.champion("champion")
+    assert (entry.version, entry.sequence, entry.action) == (first.promotion.version, 3, "rollback")
+    assert (entry.reason, entry.promoted_by) == ("wrong answers", "on-call")
+    assert registry.verify("champion") == []
+    shown = project.restill("registry", "history", "--json")
+    assert [line["sequence"] for line in json.loads(shown.stdout)] == [3, 2, 1]
