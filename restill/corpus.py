@@ -94,8 +94,7 @@ def _write_split(
     pairs = snapshot.rows.get(name, 0)
     if pairs < MIN_PAIRS:
         raise TrainingFailed(
-            f"The {name} split of data version {snapshot.version[:12]} has {pairs} pairs; "
-            f"at least {MIN_PAIRS} are needed.",
+            f"The {name} split of data version {snapshot.short} has {pairs} pairs; at least {MIN_PAIRS} are needed.",
             hint="Ingest more pairs; a split gets its share of the groups of connected sentences, not of the rows.",
         )
     folder.mkdir()

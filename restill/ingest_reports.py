@@ -119,6 +119,29 @@ def upload(folder: Path, store: ObjectStore, prefix: str) -> str:
     return store.uri(f"{prefix}/{SUMMARY}")
 
 
+def with_links(report: str, store: ObjectStore, *, seconds: int) -> str:
+    """Return an uploaded summary as Markdown whose links a browser can open for `seconds`, without keys of its own.
+
+    A presigned link opens one object, so each page of the Data Docs that shows results gets its own.
+
+    Args:
+        report: the address that `upload` returned.
+        store: where it is.
+        seconds: how long the links hold; S3 allows 7 days.
+    Raises: ObjectNotFound if the report is gone.
+    """
+    key = report.removeprefix(store.uri()).lstrip("/")
+    folder = key.removesuffix(SUMMARY)
+    lines = [
+        f"* [{found.key.removeprefix(folder)}]({store.presign(found.key, seconds=seconds)})"
+        for found in store.list(folder)
+        if found.key == f"{folder}{QUARANTINE}" or "/validations/" in found.key
+    ]
+    kept = [f"Kept at {as_text(report)}; these links hold for {seconds // 86_400} days:", "", *lines]
+    summary = re.sub(r"\[([^]]+)\]\((?:data-docs|quarantine)[^)]*\)", r"\1", store.get(key).decode("utf-8"))
+    return summary + "\n" + "\n".join(kept) + "\n"
+
+
 def as_text(value: str) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", value).split())

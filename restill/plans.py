@@ -63,7 +63,7 @@ class Plan:
         if self.new_files:
             return [*said, "score what is new, distill a student, judge it against the champion"]
         if self.challenger is None:
-            said.append(f"distill a student from data version {self.snapshot.version[:12]} and judge it")
+            said.append(f"distill a student from data version {self.snapshot.short} and judge it")
         elif self.is_champion:
             said.append(f"train nothing: {self.challenger.short} was trained on exactly this and is the champion")
         elif self.rolled_back:

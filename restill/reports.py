@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 
 from restill.evaluation import Evaluation
 from restill.files import write_whole
@@ -22,11 +23,11 @@ from restill.measurements import Accuracy
 mpl.use("Agg")
 
 _MARKS = {
-    Answer.PASS: "✅ pass",
-    Answer.FAIL: "❌ fail",
-    Answer.INCONCLUSIVE: "❔ inconclusive",
-    Answer.OFF: "⏸ off",
-    Answer.NOT_APPLICABLE: "– n/a",
+    Answer.PASS: "pass",
+    Answer.FAIL: "**fail**",
+    Answer.INCONCLUSIVE: "**inconclusive**",
+    Answer.OFF: "**off**",
+    Answer.NOT_APPLICABLE: "n/a",
 }
 _COLOURS = {"challenger": "#1f6feb", "champion": "#8250df", "teacher": "#bf8700"}
 
@@ -57,7 +58,7 @@ def write_report(
         ("Latency of one pair", _latency(evaluation)),
     ]
     lines = [
-        f"# {'Promoted' if verdict.passed else 'Not promoted'}: {manifest.model} {manifest.short}",
+        f"# {'Passed' if verdict.passed else 'Not promoted'}: {manifest.model} {manifest.short}",
         "",
         f"**{verdict.reason}**",
         "",
@@ -87,7 +88,7 @@ def write_report(
 
 def gate_table(verdict: Verdict) -> str:
     """Return the gates as a Markdown table, one row a gate."""
-    lines = ["| gate | answer | observed | limit | |", "|---|---|---|---|---|"]
+    lines = ["| gate | answer | observed | limit | in words |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.gate} | {_MARKS[row.answer]} | {row.observed} | {row.limit} | {row.sentence} |" for row in verdict.rows
     ]
@@ -192,5 +193,7 @@ def _latency(evaluation: Evaluation) -> bytes:
                 values = np.sort(timings.ravel())
                 axis.plot(values, np.arange(1, len(values) + 1) / len(values), label=name, color=_COLOURS[name])
         axis.set(xlabel="milliseconds a pair", ylabel="share of requests", xscale="log")
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks(FormatStrFormatter("%g"))
         axis.legend()
         return _png(figure)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from restill import batches, bootstrap, storage
+from restill import batches, bootstrap, ingest_reports, storage
 from restill.batches import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
@@ -60,10 +60,5 @@ def _show(outcome: BatchOutcome, store: ObjectStore) -> None:
         key="batch", table=[*rows, {"rows": "in", "count": outcome.rows_in}], description=outcome.sentence
     )
     if outcome.report is not None:
-        key = outcome.report.removeprefix(store.uri()).strip("/")
-        create_link_artifact(
-            key="data-docs",
-            link=store.presign(key, seconds=LINK_SECONDS),
-            link_text=f"Data Docs of {outcome.file_name} (7 days)",
-            description=f"{outcome.sentence} Kept at {outcome.report}",
-        )
+        page = ingest_reports.with_links(outcome.report, store, seconds=LINK_SECONDS)
+        create_markdown_artifact(key="data-docs", markdown=page, description=outcome.sentence)

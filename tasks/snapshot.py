@@ -22,5 +22,5 @@ def pull_snapshot(settings: Settings) -> Snapshot:
     """Bring the data version that data.dvc names to this machine, and make sure that the remote holds it."""
     snapshot = snapshots.pull(settings.root, storage.connect(settings.storage, settings.state_dir))
     counts = ", ".join(f"{rows:,} {split}" for split, rows in snapshot.rows.items())
-    say(f"data version {snapshot.version[:12]}: {len(snapshot.batches)} batches, {counts} pairs")
+    say(f"data version {snapshot.short}: {len(snapshot.batches)} batches, {counts} pairs")
     return snapshot

@@ -13,7 +13,7 @@ from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
 
 
 @task(
-    task_run_name="distill a student from {snapshot.version}",
+    task_run_name="distill a student from {snapshot.short}",
     retries=RETRIES,
     retry_delay_seconds=RETRY_DELAYS_SECONDS,
     retry_condition_fn=storage_failed,

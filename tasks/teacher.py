@@ -12,7 +12,7 @@ from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
 
 
 @task(
-    task_run_name="score {snapshot.version} with the teacher",
+    task_run_name="score {snapshot.short} with the teacher",
     retries=RETRIES,
     retry_delay_seconds=RETRY_DELAYS_SECONDS,
     retry_condition_fn=storage_failed,

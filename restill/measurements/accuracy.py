@@ -64,7 +64,7 @@ def read_rows(snapshot: Snapshot, split: str, *, new_batches: frozenset[str] = f
     kept = [row for row, label in enumerate(columns["label"]) if label is not None]
     if len(kept) < MIN_PAIRS:
         raise MeasurementFailed(
-            f"The {split} split of data version {snapshot.version[:12]} has {len(kept)} labelled pairs; "
+            f"The {split} split of data version {snapshot.short} has {len(kept)} labelled pairs; "
             f"at least {MIN_PAIRS} are needed to measure anything.",
             hint="Ingest more labelled pairs.",
         )

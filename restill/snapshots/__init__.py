@@ -55,6 +55,11 @@ class Snapshot:
     batches: tuple[str, ...]  # ids, sorted
     rows: dict[str, int]  # pairs per split
 
+    @property
+    def short(self) -> str:
+        """Return the version as people are shown it."""
+        return self.version[:12]
+
     def files(self) -> tuple[Path, ...]:
         """Return the Parquet file of each batch, in the order of `batches`."""
         return tuple(self._file(batch) for batch in self.batches)

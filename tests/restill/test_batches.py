@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import re
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -251,3 +253,14 @@ def test_a_partition_is_the_same_bytes_every_time(settings, tmp_path):
 
 def test_text_in_reports_cannot_become_markup():
     assert ingest_reports.as_text("a|b\n<script>[x](y) `z` *w*") == r"a\|b &lt;script&gt;\[x\](y) \`z\` \*w\*"
+
+
+def test_the_run_page_gets_the_summary_with_links_that_open_by_themselves(settings, store):
+    """Each result page of the Data Docs opens without keys, and no link is left that would not."""
+    outcome = batches.ingest_file(write(settings.root / "drop.csv", [*rows(0), ("", "x", "1")]), settings, store)
+    page = ingest_reports.with_links(outcome.report, store, seconds=3600)
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert len(links) == 3  # two suites and the quarantine
+    for link in links:
+        with urllib.request.urlopen(link) as answer:  # noqa: S310 (the test's own server)
+            assert answer.status == 200
