@@ -81,7 +81,7 @@ def _export(trained: training.TrainedStudent, prepared: Corpus, settings: Settin
         trained.encoder, _probe(prepared.validation), partial, max_tokens=settings.student.max_tokens
     )
     prepared.tokenizer.save(str(partial / "tokenizer.json"))
-    served = Encoder(partial / exported[settings.student.artifact], threads=os.cpu_count() or 1)
+    served = Encoder(partial / exported[settings.student.artifact], steps=settings.student.max_tokens, threads=1)
     cosines = _cosines(served, prepared.validation)
     labelled = ~np.isnan(prepared.validation.labels)
     labels = prepared.validation.labels[labelled] >= 0.5

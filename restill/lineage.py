@@ -47,7 +47,7 @@ def register(
         artifact.folder,
         files=artifact.files,
         artifact_role=settings.student.artifact,
-        signature={"input": "int32 ids [1, max_tokens], 0 pads", "output": "float32 embedding, unit length"},
+        signature={"input": "int32 ids [1, steps], 0 pads", "output": "float32 embedding, unit length"},
         calibration=artifact.calibration,
         lineage=lineage,
         training={"train_pairs": artifact.report["train_pairs"], **best},

@@ -24,38 +24,61 @@ from restill.storage import connect_uri
 from restill.storage.objects import ObjectStore
 
 CARD = "student.json"  # input length and calibration, beside the tokenizer
+_STEP_WIDTH = 8
 
 
 class Encoder:
-    """One LiteRT model: token ids to unit vectors. Calls are serialised; an interpreter is not thread-safe."""
+    """One LiteRT model: token ids to unit vectors. Calls are serialised; an interpreter is not thread-safe.
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    The model takes any number of steps, and time grows with it. An interpreter is kept for each multiple of 8 steps,
+    so that a short sentence does not pay for the padding of a long one.
+    """
+
+    def __init__(self, path: Path, *, steps: int, threads: int) -> None:
         """Load a model file.
 
+        Args:
+            path: a `.tflite` file.
+            steps: longest input in tokens.
+            threads: interpreter threads.
         Raises: IntegrityError if the file is not a model with one int32 input and one float output.
         """
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise IntegrityError(
-                f"{path} is not a LiteRT model that can be run: {error}", hint="Retrain, or roll back."
-            ) from error
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        self.steps = steps
+        self._path = path
+        self._threads = threads
         self._lock = threading.Lock()
-        self.steps = int(self._input["shape"][1])
-        self.dimension = int(self._output["shape"][-1])
+        self._interpreters: dict[int, Interpreter] = {}
+        outputs = self._interpreter(steps).get_output_details()
+        if len(outputs) != 1:
+            raise IntegrityError(f"{path} has {len(outputs)} outputs, not one.", hint="Retrain, or roll back.")
+        self.dimension = int(outputs[0]["shape"][-1])
 
     def embed(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return ``[sentences, dimension]`` unit vectors for ids ``[sentences, steps]``."""
+        """Return ``[sentences, dimension]`` unit vectors for ids ``[sentences, steps]``, padded with 0."""
         vectors = np.empty((len(ids), self.dimension), np.float32)
         with self._lock:
-            for row in range(len(ids)):
-                self._interpreter.set_tensor(self._input["index"], ids[row : row + 1])
-                self._interpreter.invoke()
-                vectors[row] = self._interpreter.get_tensor(self._output["index"])[0]
+            for row, length in enumerate((ids != 0).sum(axis=1)):
+                steps = min(max(-(-int(length) // _STEP_WIDTH) * _STEP_WIDTH, _STEP_WIDTH), self.steps)
+                interpreter = self._interpreter(steps)
+                interpreter.set_tensor(interpreter.get_input_details()[0]["index"], ids[row : row + 1, :steps])
+                interpreter.invoke()
+                vectors[row] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
         return vectors
+
+    def _interpreter(self, steps: int) -> Interpreter:
+        """Return the interpreter for inputs of this many steps; made on first use, over the same mapped file."""
+        if steps not in self._interpreters:
+            try:
+                interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
+                (accepts,) = interpreter.get_input_details()
+                interpreter.resize_tensor_input(accepts["index"], [1, steps])
+                interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                raise IntegrityError(
+                    f"{self._path} is not a LiteRT model that can be run: {error}", hint="Retrain, or roll back."
+                ) from error
+            self._interpreters[steps] = interpreter
+        return self._interpreters[steps]
 
 
 @dataclass(frozen=True)
@@ -87,12 +110,13 @@ class PairModel:
         try:
             card: dict[str, Any] = json.loads((folder / CARD).read_text("utf-8"))
             self.calibration = Calibration.model_validate(card["calibration"])
+            steps = int(card["max_tokens"])
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except FileNotFoundError as error:
             raise IntegrityError(f"The artifact {folder} lacks {error.filename}.", hint="Fetch it again.") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"The artifact {folder} is damaged: {error}", hint="Fetch it again.") from error
-        self._encoder = Encoder(folder / file, threads=threads)
+        self._encoder = Encoder(folder / file, steps=steps, threads=threads)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit vectors ``[texts, dimension]``.

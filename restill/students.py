@@ -81,7 +81,7 @@ def export(encoder: keras.Model, probe: Ids, folder: Path, *, max_tokens: int) -
         encoder: a trained encoder.
         probe: ids ``[sentences, max_tokens]`` of real sentences of different lengths.
         folder: where `saved_model/`, `student.tflite` and `student_int8.tflite` are written.
-        max_tokens: the fixed input length of the LiteRT models.
+        max_tokens: the longest input of the LiteRT models.
     Returns: the files, relative to `folder`, by role.
     Raises: ExportMismatch if an export computes something else than the Keras model.
     """
@@ -93,14 +93,14 @@ def export(encoder: keras.Model, probe: Ids, folder: Path, *, max_tokens: int) -
     single = folder / ".single"
     archive = keras.export.ExportArchive()
     archive.track(encoder)
-    archive.add_endpoint("embed", _embed(encoder), [tf.TensorSpec([1, max_tokens], tf.int32, name="ids")])
+    archive.add_endpoint("embed", _embed(encoder), [tf.TensorSpec([1, None], tf.int32, name="ids")])
     archive.write_out(str(single), verbose=False)
     for name, quantised in (("student.tflite", False), ("student_int8.tflite", True)):
         converter = tf.lite.TFLiteConverter.from_saved_model(str(single), signature_keys=["embed"])
         if quantised:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         (folder / name).write_bytes(converter.convert())
-        found = Encoder(folder / name, threads=1).embed(probe)
+        found = Encoder(folder / name, steps=max_tokens, threads=1).embed(probe)
         if quantised:
             cosines = (expected[:-1] * expected[1:]).sum(axis=1)
             _hold(name, (found[:-1] * found[1:]).sum(axis=1), cosines, tolerance=INT8_TOLERANCE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from restill import students
-from restill.errors import ExportMismatch
+from restill.errors import ExportMismatch, IntegrityError
 from restill.serving import Encoder
 from restill.settings import StudentSettings
 
@@ -50,8 +50,8 @@ def test_a_sentence_of_unknown_nothing_has_cosine_zero_and_not_nan():
 def test_every_export_computes_what_the_model_computes(exported):
     encoder, folder, files = exported
     expected = encoder(_probe(), training=False).numpy()
-    assert Encoder(folder / files["litert"], threads=1).embed(_probe()) == pytest.approx(expected, abs=1e-4)
-    quantised = Encoder(folder / files["litert_int8"], threads=1).embed(_probe())
+    assert Encoder(folder / files["litert"], steps=12, threads=1).embed(_probe()) == pytest.approx(expected, abs=1e-4)
+    quantised = Encoder(folder / files["litert_int8"], steps=12, threads=1).embed(_probe())
     assert (quantised * expected).sum(axis=1).min() > 0.98
 
 
@@ -86,3 +86,22 @@ def test_an_export_that_differs_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Encoder, "embed", lambda self, ids: original(self, ids)[::-1])
     with pytest.raises(ExportMismatch, match=r"student\.tflite differs"):
         students.export(encoder, _probe(), tmp_path, max_tokens=12)
+
+
+def test_a_sentence_is_embedded_alike_whatever_stands_beside_it(exported):
+    """Short inputs run through a shorter interpreter; the vector must not depend on that."""
+    encoder, folder, files = exported
+    long = np.full((1, 12), 7, np.int32)
+    short = np.array([[7, 8, 9] + [0] * 9], np.int32)
+    served = Encoder(folder / files["litert"], steps=12, threads=1)
+    together = served.embed(np.concatenate([long, short]))
+    assert together[1] == pytest.approx(served.embed(short)[0], abs=0)
+    assert together == pytest.approx(encoder(np.concatenate([long, short]), training=False).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3 and nothing else", b"\0" * 4096])
+def test_what_is_no_model_is_an_integrity_error(tmp_path, content):
+    path = tmp_path / "student.tflite"
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"student\.tflite"):
+        Encoder(path, steps=12, threads=1)
