@@ -66,7 +66,7 @@ class DataSettings(_Section):
     incoming: Path = Field(Path("incoming"), description="Folder that retrain takes new files from.")
     columns: ColumnSettings = ColumnSettings()
     max_characters: int = Field(512, ge=1, description="Longest sentence accepted, in characters.")
-    test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of sentence groups that go to the test split.")
+    test_share: float = Field(0.2, gt=0, lt=0.5, description="Share of sentence groups that go to the test split.")
     validation_share: float = Field(0.1, gt=0, lt=0.5, description="Share that goes to the validation split.")
     batch_rules: BatchRuleSettings = BatchRuleSettings()
 
