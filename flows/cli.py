@@ -513,7 +513,15 @@ def _print_outcome(outcome: "Outcome") -> None:
     if outcome.decision is not None:
         out.print(f"  report   {_short_path(outcome.decision.report.path)}")
         out.print(f"           {outcome.decision.report_uri}")
-    out.print('  next     restill predict "turn on the light" "switch the light on"')
-    out.print("           restill sample --drop 2; restill retrain      new pairs, a challenger")
-    out.print("           restill registry history                      why this model is live")
-    out.print("           restill down                                  stop the embedded S3 server")
+    steps = [
+        ('restill predict "turn on the light" "switch the light on"', "ask the champion"),
+        ("restill registry history", "why this model is live"),
+    ]
+    if outcome.promotion is None and outcome.plan.champion is None:
+        steps = []
+    steps += [
+        ("restill sample --drop 2; restill retrain", "new pairs, a challenger"),
+        ("restill down", "stop the embedded S3 server"),
+    ]
+    for number, (command, meaning) in enumerate(steps):
+        out.print(f"  {'' if number else 'next':8} {command:58} {meaning}")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from restill.errors import ConfigurationError
 from restill.logits import LogitsStore
@@ -31,6 +30,10 @@ class Candidate:
     def artifact(self) -> Artifact:
         """Return the file that would be served."""
         return Artifact(self.folder, self.manifest.served_path)
+
+    def load(self, threads: int) -> PairModel:
+        """Return the model that would be served."""
+        return PairModel(self.folder, file=self.manifest.served_path, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ def evaluate(
     known = champion.manifest.lineage.batches if champion else snapshot.batches
     rows = accuracy.read_rows(snapshot, "test", new_batches=frozenset(snapshot.batches) - frozenset(known))
     predictions = {
-        "challenger": _predict(challenger, rows, settings),
-        "teacher": _predictions(_in_chunks(rows, logits), teacher),
+        "challenger": score_rows(challenger.load(settings.latency.threads), rows),
+        "teacher": teacher_predictions(rows, logits, teacher),
     }
     if champion is not None:
-        predictions["champion"] = _predict(champion, rows, settings)
+        predictions["champion"] = score_rows(champion.load(settings.latency.threads), rows)
         difference, slices = accuracy.compare(
             predictions["challenger"],
             predictions["champion"],
@@ -113,24 +116,18 @@ def time_artifacts(
     )
 
 
-def _predict(candidate: Candidate, rows: Rows, settings: Settings) -> Predictions:
-    model = PairModel(candidate.folder, file=candidate.manifest.served_path, threads=settings.latency.threads)
+def score_rows(model: PairModel, rows: Rows) -> Predictions:
+    """Return what an exported student says of the rows."""
     pairs = rows.pairs
     cosines = np.concatenate(
         [model.similarity(pairs[start : start + _CHUNK]) for start in range(0, len(pairs), _CHUNK)]
-    )
-    return _predictions(cosines.astype(np.float64), model.calibration)
+    ).astype(np.float64)
+    return Predictions(cosines, model.calibration.probabilities(cosines), model.calibration.threshold)
 
 
-def _in_chunks(rows: Rows, logits: LogitsStore) -> NDArray[np.float64]:
-    chunks = [
-        logits.cosines(rows.text_a[start : start + _CHUNK], rows.text_b[start : start + _CHUNK])
-        for start in range(0, len(rows.labels), _CHUNK)
-    ]
-    return np.concatenate(chunks).astype(np.float64)
-
-
-def _predictions(cosines: NDArray[np.float64], calibration: Calibration) -> Predictions:
+def teacher_predictions(rows: Rows, logits: LogitsStore, calibration: Calibration) -> Predictions:
+    """Return what the teacher says of the rows, from its stored embeddings."""
+    cosines = logits.cosines(rows.text_a, rows.text_b).astype(np.float64)
     return Predictions(cosines, calibration.probabilities(cosines), calibration.threshold)
 
 
@@ -151,8 +148,7 @@ def _golden_failures(challenger: Candidate, settings: Settings) -> tuple[str, ..
         ) from error
     if not golden:
         raise ConfigurationError(f"{path} holds no golden pairs.", hint="Add pairs, or unset gates.golden_pairs.")
-    model = PairModel(challenger.folder, file=challenger.manifest.served_path)
-    answers = model.predict([(a, b) for a, b, _ in golden])
+    answers = challenger.load(settings.latency.threads).predict([(a, b) for a, b, _ in golden])
     return tuple(
         f"“{a}” / “{b}”" for (a, b, same), answer in zip(golden, answers, strict=True) if answer.same is not same
     )

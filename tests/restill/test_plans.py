@@ -1,0 +1,76 @@
+import dataclasses
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from restill.manifests import PromotionEntry
+from restill.plans import Plan, was_rolled_back
+
+A, B = "a" * 64, "b" * 64
+
+
+def entry(sequence, version, action="promote"):
+    return PromotionEntry(
+        model="m",
+        alias="champion",
+        sequence=sequence,
+        version=version,
+        manifest_sha256="0" * 64,
+        promotion_id="p",
+        action=action,
+        reason="r",
+        promoted_by="t",
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        replaces_sequence=None,
+        previous_entry_sha256=None,
+        verdict_sha256=None,
+    )
+
+
+def verdict(passed, retryable=False):
+    return SimpleNamespace(passed=passed, retryable=retryable, reason="because")
+
+
+def plan(**changes):
+    """Data and a registered challenger that is not the champion; the tests say the rest."""
+    made = Plan(
+        new_files=(),
+        refused_files=(),
+        named_version="v",
+        snapshot=SimpleNamespace(short="v"),
+        missing_sentences=0,
+        challenger=SimpleNamespace(version=B, short=B[:12]),
+        champion=entry(1, A),
+        verdict=None,
+        rolled_back=False,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "nothing", "says"),
+    [
+        ({"champion": entry(1, B)}, True, "is the champion"),
+        ({"verdict": verdict(passed=False)}, True, "not promoted (because)"),
+        ({"verdict": verdict(passed=False, retryable=True)}, False, "judge bbbbbbbbbbbb again"),
+        ({"verdict": verdict(passed=True)}, False, "promote bbbbbbbbbbbb"),
+        ({}, False, "judge bbbbbbbbbbbb, already trained"),
+        ({"rolled_back": True, "verdict": verdict(passed=True)}, True, "rolled back"),
+        ({"challenger": None}, False, "distill a student"),
+        ({"champion": entry(1, B), "new_files": (SimpleNamespace(name="x.csv"),)}, False, "ingest x.csv"),
+        ({"snapshot": None, "challenger": None}, False, "bring data version v"),
+        ({"snapshot": None, "challenger": None, "named_version": None}, False, "there is no data yet"),
+    ],
+)
+def test_what_is_left_to_do(changes, nothing, says):
+    made = plan(**changes)
+    assert made.nothing_to_do is nothing
+    assert any(says in line for line in made.lines()), made.lines()
+
+
+def test_a_version_counts_as_rolled_back_until_it_is_promoted_again():
+    history = [entry(1, A), entry(2, B), entry(3, A, "rollback")]
+    assert was_rolled_back(B, history)
+    assert not was_rolled_back(A, history)
+    assert not was_rolled_back(B, [*history, entry(4, B), entry(5, A)])
