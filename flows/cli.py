@@ -42,6 +42,7 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 INTERRUPTED = 130
+WAS_INTERRUPTED = "[yellow]Interrupted.[/] What was finished is kept; the same command goes on from there."
 _debug = False
 
 Json = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
@@ -57,7 +58,7 @@ def main() -> None:
         app(arguments)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            err.print("[yellow]Interrupted.[/] What was finished is kept; the same command goes on from there.")
+            err.print(WAS_INTERRUPTED)
         raise
     except RestillError as error:
         if _debug:
@@ -76,6 +77,7 @@ def main() -> None:
 
 def _prepare_environment() -> None:
     """Set what the libraries read when they are first imported; whoever set it before has the last word."""
+    from flows import prefect_server
     from restill.settings import find_root
 
     defaults = {
@@ -87,10 +89,10 @@ def _prepare_environment() -> None:
         "TF_NUM_INTRAOP_THREADS": str(os.cpu_count() or 1),
         "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
     }
-    if "PREFECT_API_URL" not in os.environ:
+    if not prefect_server.is_set_up():
         # No server is set up: Prefect starts one for this run, and keeps its runs in the project.
         defaults |= {
-            "PREFECT_HOME": str(find_root() / ".restill" / "prefect"),
+            "PREFECT_HOME": str(prefect_server.home(find_root())),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         }
@@ -115,6 +117,17 @@ def _move_native_logs() -> None:
         setattr(sys, name, os.fdopen(os.dup(number), "w", buffering=1, encoding="utf-8"))
         os.dup2(log, number)
     os.close(log)
+
+
+def _watch_run() -> None:
+    """Show a flow's steps here, and keep its server, if it is only there for this run, from outliving it."""
+    from flows import prefect_server
+    from tasks import progress
+
+    progress.watch(out)
+    if not prefect_server.is_set_up():
+        prefect_server.end_orphans()
+        prefect_server.leave_at_once_on_interrupt(lambda: err.print(f"\n{WAS_INTERRUPTED}"), INTERRUPTED)
 
 
 def _show(error: RestillError) -> None:
@@ -167,15 +180,14 @@ def retrain(
     if dry_run or (plan.nothing_to_do and not force):
         _print_lines("Nothing is new" if plan.nothing_to_do else "A retrain would", plan.lines())
         raise typer.Exit(0)
-    _print_lines("Retraining", plan.lines())
+    _print_lines("Retraining", ["train and judge anew: --force"] if force else plan.lines())
 
     _move_native_logs()
     with out.status(
         "Starting Prefect …" if "PREFECT_API_URL" in os.environ else "Starting Prefect's own server for this run …"
     ):
         from flows.retrain import retrain as flow
-        from tasks import progress
-    progress.watch(out)
+    _watch_run()
     outcome = cast("Outcome", flow(force=force))  # Prefect types every call as None or a state
     _print_outcome(outcome)
     raise typer.Exit(1 if outcome.refused else 0)
@@ -222,8 +234,7 @@ def ingest(
         raise typer.Exit(1 if any(batch.outcome == "refused" for batch in checked) else 0)
     with out.status("Starting Prefect …"):
         from flows.ingest import ingest as flow
-        from tasks import progress
-    progress.watch(out)
+    _watch_run()
     outcomes = cast("tuple[BatchOutcome, ...]", flow(files=[path.resolve() for path in files], columns=columns))
     _print_batches(outcomes)
     refused = any(batch.outcome == "refused" for batch in outcomes)

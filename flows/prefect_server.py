@@ -1,0 +1,53 @@
+"""Prefect's own server for one run, where none is set up: it must end with the run, however the run ends."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+
+def is_set_up() -> bool:
+    """Return whether runs report to a server that somebody else runs."""
+    return "PREFECT_API_URL" in os.environ
+
+
+def end_orphans() -> None:
+    """End servers of this project whose run was killed before it could end them; they would stay for ever."""
+    home = os.environ["PREFECT_HOME"]
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if (
+                process.info["ppid"] == 1
+                and "prefect.server.api.server:create_app" in (process.info["cmdline"] or ())
+                and process.environ().get("PREFECT_HOME") == home
+            ):
+                process.terminate()
+
+
+def leave_at_once_on_interrupt(say: Callable[[], None], code: int) -> None:
+    """End on Ctrl-C as on a kill, after which a rerun goes on.
+
+    The same Ctrl-C ends the server, and Prefect would try for minutes to tell it that the run has crashed.
+
+    Args:
+        say: called before leaving, to tell the person.
+        code: exit code.
+    """
+
+    def leave(*_: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getsid(child.pid) == os.getsid(0):  # the embedded S3 server has a session of its own, and stays
+                    child.terminate()
+        say()
+        os._exit(code)
+
+    signal.signal(signal.SIGINT, leave)
+
+
+def home(root: Path) -> Path:
+    """Return where the server of a project keeps its runs."""
+    return root / ".restill" / "prefect"
