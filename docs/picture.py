@@ -10,20 +10,21 @@ from pathlib import Path
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-from flows import cli
+from flows.cli import main as cli
+from flows.cli import screen
 
 
 def main() -> None:
     """Record the command named on the command line."""
     target, *arguments = sys.argv[1:]
-    cli.out = Console(record=True, width=118, highlight=False, color_system="truecolor", force_terminal=False)
+    screen.out = Console(record=True, width=118, highlight=False, color_system="truecolor", force_terminal=False)
     sys.argv = ["restill", *arguments]
     try:
         cli.main()
     finally:
         # Fonts of the reader's own machine: a picture must not fetch anything.
         frame = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-        svg = cli.out.export_svg(title=f"$ restill {' '.join(arguments)}", code_format=frame)
+        svg = screen.out.export_svg(title=f"$ restill {' '.join(arguments)}", code_format=frame)
         Path(target).write_text(svg, "utf-8")
 
 

@@ -87,7 +87,7 @@ def test_secrets_are_masked_in_the_configuration(project):
 
 def test_help_does_not_pay_for_heavy_imports():
     code = (
-        "import sys, flows.cli; "
+        "import sys, flows.cli.main; "
         "print([name for name in ('tensorflow', 'prefect', 'great_expectations', 'dvc', 'polars', 'boto3') "
         "if name in sys.modules])"
     )
@@ -97,9 +97,8 @@ def test_help_does_not_pay_for_heavy_imports():
 
 def test_an_interrupt_is_said_and_leaves_130(project):
     code = (
-        "import sys, os, signal, flows.cli as cli\n"
-        "import restill.settings as settings\n"
-        "settings.load_settings = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import sys, os, signal, flows.cli.main as cli\n"
+        "cli.load_settings = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.argv = ['restill', 'plan']\n"
         "cli.main()"
     )

@@ -1,0 +1,1 @@
+"""The `restill` command: parses, calls a flow or the library, prints."""

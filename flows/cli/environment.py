@@ -1,0 +1,62 @@
+"""What a command sets up before the libraries are imported, and while a flow runs."""
+
+import os
+import sys
+
+from flows import prefect_server
+from flows.cli import screen
+from restill.settings import find_root
+
+INTERRUPTED = 130
+WAS_INTERRUPTED = "[yellow]Interrupted.[/] What was finished is kept; the same command goes on from there."
+
+debug = False
+
+
+def prepare() -> None:
+    """Set what the libraries read when they are first imported; whoever set it before has the last word."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DVC_NO_ANALYTICS": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "0" if debug else "3",
+        "TF_NUM_INTRAOP_THREADS": str(os.cpu_count() or 1),
+        "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
+    }
+    if not prefect_server.is_set_up():
+        # No server is set up: Prefect starts one for this run, and keeps its runs in the project.
+        defaults |= {
+            "PREFECT_HOME": str(prefect_server.home(find_root())),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        }
+    if not debug:
+        # Runs log to Prefect; on the screen, steps print what a person needs.
+        defaults["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def move_native_logs() -> None:
+    """Send what C++ libraries and child processes write past Python into a log file; ours stays on the screen."""
+    if debug:
+        return
+    folder = find_root() / ".restill" / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "native.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        getattr(sys, name).flush()
+        setattr(sys, name, os.fdopen(os.dup(number), "w", buffering=1, encoding="utf-8"))
+        os.dup2(log, number)
+    os.close(log)
+
+
+def watch_run() -> None:
+    """Show a flow's steps here, and keep its server, if it is only there for this run, from outliving it."""
+    from tasks import progress
+
+    progress.watch(screen.out)
+    if not prefect_server.is_set_up():
+        prefect_server.end_orphans()
+        prefect_server.leave_at_once_on_interrupt(lambda: screen.err.print(f"\n{WAS_INTERRUPTED}"), INTERRUPTED)

@@ -1,0 +1,251 @@
+"""The commands, and what they exit with: 0 done, 1 refused or failed, 2 usage or configuration, 3 storage unreachable,
+130 interrupted. Imports are late, so that `--help` is quick.
+"""
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows import prefect_server
+from flows.cli import environment, registry, screen
+from flows.cli.screen import Json
+from restill import __version__
+from restill.errors import RestillError
+from restill.settings import load_settings
+
+if TYPE_CHECKING:
+    from flows.retrain import Outcome
+    from restill.batches import BatchOutcome
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Distil, judge and promote sentence-pair similarity models, unattended.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="What is configured.")
+app.add_typer(registry.app, name="registry")
+app.add_typer(config_app, name="config")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # anywhere on the line
+    environment.debug = len(arguments) < len(sys.argv) - 1
+    environment.prepare()
+    try:
+        app(arguments)
+    except SystemExit as end:
+        if end.code == environment.INTERRUPTED:
+            screen.err.print(environment.WAS_INTERRUPTED)
+        raise
+    except RestillError as error:
+        if environment.debug:
+            raise
+        screen.show_error(error)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if environment.debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        screen.err.print(f"[red]✘[/] {escape(str(error))}")
+        screen.err.print(
+            "  Make room or give write access there, then run the same command again: it goes on where it stopped."
+        )
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")] = False,  # noqa: ARG001
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        screen.out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def retrain(
+    force: Annotated[bool, typer.Option(help="Train and judge anew even if nothing is new.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, like `restill plan`.")
+    ] = False,
+) -> None:
+    """Take in new files, distil a student if anything changed, and promote it if it passes every gate."""
+    from restill import plans, storage
+
+    settings = load_settings()
+    with screen.out.status("Looking at what is new …"):
+        store = storage.connect(settings.storage, settings.state_dir)
+        plan = plans.make_plan(settings, store)
+    if dry_run or (plan.nothing_to_do and not force):
+        screen.print_lines("Nothing is new" if plan.nothing_to_do else "A retrain would", plan.lines())
+        raise typer.Exit(0)
+    screen.print_lines("Retraining", ["train and judge anew: --force"] if force else plan.lines())
+
+    environment.move_native_logs()
+    with screen.out.status(
+        "Starting Prefect …" if prefect_server.is_set_up() else "Starting Prefect's own server for this run …"
+    ):
+        from flows.retrain import retrain as flow
+    environment.watch_run()
+    outcome = cast("Outcome", flow(force=force))  # Prefect types every call as None or a state
+    screen.print_outcome(outcome)
+    raise typer.Exit(1 if outcome.refused else 0)
+
+
+@app.command()
+def plan(as_json: Json = False) -> None:
+    """Say what a retrain would do now. Changes nothing."""
+    from restill import plans, storage
+
+    settings = load_settings()
+    made = plans.make_plan(settings, storage.connect(settings.storage, settings.state_dir))
+    if as_json:
+        screen.print_json({"nothing_to_do": made.nothing_to_do, "steps": made.lines()})
+        return
+    screen.print_lines("Nothing is new" if made.nothing_to_do else "A retrain would", made.lines())
+
+
+@app.command()
+def ingest(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="CSV, TSV, JSON Lines or Parquet; plain, .gz or .zst.", exists=True, dir_okay=False),
+    ],
+    text_a: Annotated[str | None, typer.Option(help="Column with the first sentence.")] = None,
+    text_b: Annotated[str | None, typer.Option(help="Column with the second sentence.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with 0, 1, a score in [0, 1], or nothing.")] = None,
+    source: Annotated[str | None, typer.Option(help="Column that says where a pair comes from.")] = None,
+    language: Annotated[str | None, typer.Option(help="Column with a language tag.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and report; store nothing.")] = False,
+) -> None:
+    """Validate files of pairs and add them to the data set."""
+    settings = load_settings()
+    named = {"text_a": text_a, "text_b": text_b, "label": label, "source": source, "language": language}
+    columns = settings.data.columns.model_copy(update={key: value for key, value in named.items() if value is not None})
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"columns": columns})})
+    environment.move_native_logs()
+    if dry_run:
+        from restill import batches, storage
+
+        store = storage.connect(settings.storage, settings.state_dir)
+        checked = [batches.check_file(path, settings, store) for path in files]
+        screen.print_batches(checked)
+        raise typer.Exit(1 if any(batch.outcome == "refused" for batch in checked) else 0)
+    with screen.out.status("Starting Prefect …"):
+        from flows.ingest import ingest as flow
+    environment.watch_run()
+    outcomes = cast("tuple[BatchOutcome, ...]", flow(files=[path.resolve() for path in files], columns=columns))
+    screen.print_batches(outcomes)
+    refused = any(batch.outcome == "refused" for batch in outcomes)
+    if not refused:
+        screen.out.print("Next: [bold]restill retrain[/], and commit data.dvc to keep this version of the data.")
+    raise typer.Exit(1 if refused else 0)
+
+
+@app.command()
+def sample(
+    drop: Annotated[str, typer.Option(help="1, 2, poisoned or degrading.")] = "1",
+    folder: Annotated[Path | None, typer.Option(help="Where to write it; default: the incoming folder.")] = None,
+) -> None:
+    """Write a drop of sample pairs (English and Chinese voice commands) to the incoming folder."""
+    from restill import sample as samples
+
+    settings = load_settings()
+    if drop not in samples.DROPS:
+        raise typer.BadParameter(f"{drop!r} is none of {', '.join(samples.DROPS)}", param_hint="--drop")
+    path = samples.write_drop(drop, folder or settings.root / settings.data.incoming)
+    screen.out.print(f"Wrote {path}. Next: [bold]restill retrain[/] takes it in.")
+
+
+@app.command()
+def predict(
+    a: Annotated[str, typer.Argument(help="First sentence.")],
+    b: Annotated[str, typer.Argument(help="Second sentence.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the champion whether two sentences mean the same."""
+    environment.move_native_logs()
+    from restill import storage
+    from restill.serving import Champion
+
+    settings = load_settings()
+    if not a.strip() or not b.strip():
+        raise typer.BadParameter("both sentences need at least one visible character.")
+    store = storage.connect(settings.storage, settings.state_dir)
+    champion = Champion.from_store(
+        store,
+        model=settings.registry.model,
+        alias=settings.registry.alias,
+        cache_dir=settings.state_dir / "cache" / "versions",
+        threads=settings.latency.threads,
+    )
+    (answer,) = champion.predict([(a, b)])
+    if as_json:
+        screen.print_json(
+            {
+                "similarity": answer.similarity,
+                "probability": answer.probability,
+                "same": answer.same,
+                "version": champion.version,
+            }
+        )
+        return
+    screen.out.print(
+        f"[bold]{'same' if answer.same else 'different'}[/]  similarity {answer.similarity:.3f}, "
+        f"probability {answer.probability:.3f} (same from {champion.calibration.threshold:.3f}), "
+        f"version {champion.version[:12]}"
+    )
+
+
+@app.command()
+def up() -> None:
+    """Start what the embedded defaults need: the S3 server. Safe to run twice."""
+    from restill import storage
+
+    settings = load_settings()
+    with screen.out.status("Starting …"):
+        store = storage.connect(settings.storage, settings.state_dir)
+    screen.out.print(f"Object store: {store.connection.endpoint_url or 'AWS S3'}, bucket {store.connection.bucket}")
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded S3 server; its data stays."""
+    from restill.storage.embedded import EmbeddedServer
+
+    settings = load_settings()
+    with screen.out.status("Stopping the embedded S3 server (it writes everything down first) …"):
+        stopped = EmbeddedServer(settings.state_dir).stop()
+    screen.out.print("Stopped." if stopped else "It was not running.")
+
+
+@config_app.command("show")
+def show_config(as_json: Json = False) -> None:
+    """Print the effective values; secrets are masked."""
+    settings = load_settings()
+    values = settings.model_dump(mode="json")
+    if as_json:
+        screen.print_json(values)
+        return
+    table = Table("key", "value", "meaning", box=None, pad_edge=False)
+    _add_section(table, settings, "")
+    screen.out.print(table)
+
+
+def _add_section(table: Table, section: object, prefix: str) -> None:
+    from pydantic import BaseModel
+
+    for name, field in type(section).model_fields.items():  # type: ignore[attr-defined]
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            _add_section(table, value, f"{prefix}{name}.")
+        else:
+            table.add_row(f"{prefix}{name}", escape(str(value)), field.description or "")

@@ -1,0 +1,141 @@
+"""`restill registry …`: versions, promotions and rollbacks."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.cli import screen
+from flows.cli.screen import Json
+from restill.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from restill.registry import Registry
+
+app = typer.Typer(no_args_is_help=True, help="Versions, promotions and rollbacks.")
+
+
+def _registry(settings: Settings) -> "Registry":
+    from restill import storage
+    from restill.registry import Registry
+
+    return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+
+
+@app.command("list")
+def list_versions(as_json: Json = False) -> None:
+    """List the versions, newest first, with their verdicts."""
+    from restill.gates import Verdict
+
+    settings = load_settings()
+    registry = _registry(settings)
+    live = registry.champion(settings.registry.alias)
+    rows = []
+    for manifest in sorted(registry.versions(), key=lambda found: found.created_at, reverse=True):
+        verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
+        quality = verdicts[-1].measurements.accuracy["challenger"].accuracy if verdicts else None
+        rows.append(
+            {
+                "version": manifest.version,
+                "created_at": manifest.created_at.isoformat(timespec="seconds"),
+                "champion": bool(live and live.version == manifest.version),
+                "accuracy": quality,
+                "verdict": ("passed" if verdicts[-1].passed else verdicts[-1].reason) if verdicts else "not judged",
+            }
+        )
+    if as_json:
+        screen.print_json(rows)
+        return
+    table = Table("version", "created (UTC)", "test accuracy", "verdict", box=None, pad_edge=False)
+    for row in rows:
+        mark = " ★" if row["champion"] else ""
+        accuracy = "–" if row["accuracy"] is None else f"{row['accuracy']:.3f}"
+        table.add_row(
+            f"{str(row['version'])[:12]}{mark}",
+            str(row["created_at"])[:16],
+            accuracy,
+            escape(str(row["verdict"])),
+        )
+    screen.out.print(table if rows else "No version is registered yet. Next: restill retrain.")
+
+
+@app.command()
+def show(
+    version: Annotated[str, typer.Argument(help="Version, or its first characters.")], as_json: Json = False
+) -> None:
+    """Show what a version was made from and how it was judged."""
+    from restill.gates import Verdict
+
+    settings = load_settings()
+    registry = _registry(settings)
+    manifest = registry.manifest(version)
+    verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
+    if as_json:
+        screen.print_json(
+            {
+                "manifest": manifest.model_dump(mode="json"),
+                "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
+            }
+        )
+        return
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("version", manifest.version)
+    facts.add_row("created", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    for name, value in manifest.lineage.model_dump().items():
+        facts.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list | tuple) else str(value))
+    for file in manifest.files:
+        facts.add_row(file.role, f"{file.path}  {file.bytes:,} bytes  {file.sha256[:12]}")
+    screen.out.print(facts)
+    for verdict in verdicts:
+        screen.print_gates(verdict)
+
+
+@app.command()
+def history(as_json: Json = False) -> None:
+    """Show every promotion and rollback, newest first."""
+    settings = load_settings()
+    entries = list(reversed(_registry(settings).history(settings.registry.alias)))
+    if as_json:
+        screen.print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    table = Table("number", "when (UTC)", "what", "version", "by", "why", box=None, pad_edge=False)
+    for entry in entries:
+        table.add_row(
+            str(entry.sequence),
+            f"{entry.at:%Y-%m-%d %H:%M}",
+            entry.action,
+            entry.version[:12],
+            escape(entry.promoted_by),
+            escape(entry.reason),
+        )
+    screen.out.print(table if entries else "Nothing was promoted yet. Next: restill retrain.")
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept in the history for ever.")],
+    to: Annotated[str | None, typer.Option(help="Version to go back to; default: the one live before.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
+) -> None:
+    """Make an earlier version champion again, as a new entry of the history."""
+    import getpass
+
+    settings = load_settings()
+    entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by or getpass.getuser())
+    screen.out.print(
+        f"Champion is now {entry.version[:12]} (number {entry.sequence}). It is not promoted away by itself "
+        "until a new student passes every gate."
+    )
+
+
+@app.command()
+def verify() -> None:
+    """Check the promotion history and every stored file against its digest."""
+    settings = load_settings()
+    with screen.out.status("Reading and hashing every file …"):
+        problems = _registry(settings).verify(settings.registry.alias)
+    for problem in problems:
+        screen.out.print(f"[red]✘[/] {escape(problem)}")
+    screen.out.print("The registry is whole." if not problems else f"{len(problems)} problems.")
+    raise typer.Exit(1 if problems else 0)
