@@ -1,8 +1,6 @@
 """judge_challenger: the verdict, kept beside the version, and shown on the run page."""
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from restill import decisions, storage
 from restill.decisions import Decision
@@ -10,17 +8,10 @@ from restill.evaluation import Candidate, Evaluation
 from restill.registry import Registry
 from restill.settings import Settings
 from tasks.progress import say
-from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+from tasks.step import HOURS, step
 
 
-@task(
-    task_run_name="judge {challenger.manifest.short}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=2 * 60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("judge {challenger.manifest.short}", timeout_seconds=2 * HOURS)
 def judge_challenger(
     challenger: Candidate, champion: Candidate | None, evaluation: Evaluation, settings: Settings
 ) -> Decision:

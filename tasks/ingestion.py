@@ -2,28 +2,19 @@
 
 from pathlib import Path
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from restill import batches, bootstrap, ingest_reports, storage
 from restill.batches import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
 from tasks.progress import say
-from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+from tasks.step import HOURS, step
 
 LINK_SECONDS = 7 * 24 * 60 * 60  # the longest that S3 presigns for
 
 
-@task(
-    task_run_name="ingest {path.name}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=6 * 60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("ingest {path.name}", timeout_seconds=6 * HOURS)
 def ingest_file(path: Path, settings: Settings) -> BatchOutcome:
     """Judge one file and add it to the data set, or refuse it and leave the data set as it was."""
     store = storage.connect(settings.storage, settings.state_dir)
@@ -32,14 +23,7 @@ def ingest_file(path: Path, settings: Settings) -> BatchOutcome:
     return outcome
 
 
-@task(
-    task_run_name="restore the sample data set",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("restore the sample data set", timeout_seconds=1 * HOURS)
 def restore_sample(settings: Settings) -> BatchOutcome | None:
     """Build the sample data set if data.dvc names it and nobody holds it."""
     store = storage.connect(settings.storage, settings.state_dir)

@@ -1,25 +1,15 @@
 """measure_models: accuracy on the frozen test split, and latency of the exported artifacts."""
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from restill import distillation, evaluation, storage, teachers
 from restill.evaluation import Candidate, Evaluation
 from restill.logits import LogitsStore
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
-from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+from tasks.step import HOURS, step
 
 
-@task(
-    task_run_name="measure {challenger.manifest.short}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=2 * 60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("measure {challenger.manifest.short}", timeout_seconds=2 * HOURS)
 def measure_models(
     challenger: Candidate, champion: Candidate | None, snapshot: Snapshot, settings: Settings
 ) -> Evaluation:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from restill import lineage, storage
@@ -15,7 +13,7 @@ from restill.registry import Registry
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
-from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+from tasks.step import HOURS, MINUTES, step
 
 
 def _registry(settings: Settings) -> Registry:
@@ -29,14 +27,7 @@ def _fetch(
     return Candidate(manifest, folder)
 
 
-@task(
-    task_run_name="register the challenger",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("register the challenger", timeout_seconds=1 * HOURS)
 def register_challenger(
     artifact: Artifact, snapshot: Snapshot, champion: PromotionEntry | None, settings: Settings
 ) -> Candidate:
@@ -49,28 +40,14 @@ def register_challenger(
     return _fetch(registry, manifest, settings)
 
 
-@task(
-    task_run_name="load challenger {manifest.short}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("load challenger {manifest.short}", timeout_seconds=1 * HOURS)
 def load_challenger(manifest: Manifest, settings: Settings) -> Candidate:
     """Return a version registered by an earlier run, downloaded and verified."""
     say(f"version {manifest.short} was trained on exactly this before")
     return _fetch(_registry(settings), manifest, settings)
 
 
-@task(
-    task_run_name="load the champion",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("load the champion", timeout_seconds=1 * HOURS)
 def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None:
     """Return the promotion that is live with its version, downloaded and verified; None before the first."""
     registry = _registry(settings)
@@ -83,14 +60,7 @@ def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None
     return entry, _fetch(registry, manifest, settings, manifest_sha256=entry.manifest_sha256)
 
 
-@task(
-    task_run_name="promote {challenger.short}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=10 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("promote {challenger.short}", timeout_seconds=10 * MINUTES)
 def promote_challenger(
     challenger: Manifest, verdict: Verdict, settings: Settings, *, replacing: PromotionEntry | None
 ) -> PromotionEntry:
@@ -109,14 +79,7 @@ def promote_challenger(
     return entry
 
 
-@task(
-    task_run_name="roll back",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=10 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("roll back", timeout_seconds=10 * MINUTES)
 def roll_back(settings: Settings, *, to: str | None, reason: str, by: str) -> PromotionEntry:
     """Make an earlier version champion again."""
     entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by)

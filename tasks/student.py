@@ -1,25 +1,15 @@
 """distill_student: train, calibrate and export one student."""
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from restill import distillation, storage, teachers
 from restill.distillation import Artifact
 from restill.logits import LogitsStore
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import reporting, say
-from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+from tasks.step import HOURS, step
 
 
-@task(
-    task_run_name="distill a student from {snapshot.short}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=24 * 60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("distill a student from {snapshot.short}", timeout_seconds=24 * HOURS)
 def distill_student(snapshot: Snapshot, settings: Settings, *, force: bool = False) -> Artifact:
     """Train one student on a snapshot and return its exported artifact."""
     store = storage.connect(settings.storage, settings.state_dir)

@@ -1,24 +1,14 @@
 """score_with_teacher: the missing teacher scores, shard by shard."""
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from restill import logits, storage, teachers
 from restill.logits import LogitsStore, ScoreReport
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import reporting, say
-from tasks.retries import RETRIES, RETRY_DELAYS_SECONDS, storage_failed
+from tasks.step import HOURS, step
 
 
-@task(
-    task_run_name="score {snapshot.short} with the teacher",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=storage_failed,
-    timeout_seconds=24 * 60 * 60,
-    cache_policy=NO_CACHE,
-)
+@step("score {snapshot.short} with the teacher", timeout_seconds=24 * HOURS)
 def score_with_teacher(snapshot: Snapshot, settings: Settings) -> ScoreReport:
     """Store a teacher embedding for every sentence of the snapshot that has none yet."""
     store = storage.connect(settings.storage, settings.state_dir)

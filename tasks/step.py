@@ -1,0 +1,42 @@
+"""What every step has: retries when the world failed, never when it said no; a timeout; no cache of its own.
+
+What is already done is known from the stores (docs/decisions/0003-no-prefect-caching.md), so Prefect caches nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from restill.errors import StorageUnreachable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRY_DELAYS_SECONDS: list[float] = [2, 10, 30]
+MINUTES, HOURS = 60, 60 * 60
+
+
+def step(name: str, *, timeout_seconds: float) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a Prefect task of a function.
+
+    Args:
+        name: of its runs; `{argument.attribute}` is filled in.
+        timeout_seconds: after which a run is given up.
+    """
+    return task(
+        task_run_name=name,
+        timeout_seconds=timeout_seconds,
+        retries=len(RETRY_DELAYS_SECONDS),
+        retry_delay_seconds=RETRY_DELAYS_SECONDS,
+        retry_condition_fn=storage_failed,
+        cache_policy=NO_CACHE,
+    )
+
+
+async def storage_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    """Return whether the step failed because the object store could not be reached."""
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, StorageUnreachable)
