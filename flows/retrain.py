@@ -85,6 +85,9 @@ def _retrain(settings: Settings, *, force: bool) -> Outcome:
             )
         except RegistryConflict:  # overtaken: the verdict was against a champion that is no more
             live = load_champion(settings)
+            if live is not None and live[0].version == challenger.manifest.version:
+                sentence = f"Another run promoted {challenger.manifest.short} while this one judged it."
+                return Outcome(_sentence(batches, sentence), batches, plan, decision, live[0])
             continue
         sentence = f"Promoted {challenger.manifest.short} as number {entry.sequence}. {decision.verdict.reason}"
         return Outcome(_sentence(batches, sentence), batches, plan, decision, entry)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from restill.snapshots import Snapshot
 PROBE_SENTENCES = 64  # real sentences that each export is held to the Keras model on
 
 REPORT = "training.json"
+PARTS = ("corpus", "run", "artifact")  # of one training's folder, in the order they come to be
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,28 @@ def distill(
     """
     key = training_key(snapshot.version, logits.fingerprint, settings)
     folder = settings.state_dir / "training" / key[:16]
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    artifact = folder / "artifact"
-    if not artifact.is_dir():
-        prepared = corpus.prepare(
-            snapshot,
-            logits,
-            teachers.open_teacher(settings.teacher).tokenizer,
-            folder / "corpus",
-            max_tokens=settings.student.max_tokens,
-        )
-        trained = training.distill(prepared, settings.student, settings.distillation, folder / "run", progress=progress)
-        _export(trained, prepared, settings, folder)
-        # The artifact stands; what it was made from can be made again.
-        shutil.rmtree(folder / "corpus")
-        shutil.rmtree(folder / "run")
-    return _open(artifact, key, logits.fingerprint)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two runs of one project would write the same checkpoints; the second waits, and then finds the artifact.
+    with filelock.FileLock(folder / "lock"):
+        if force:
+            for part in PARTS:
+                shutil.rmtree(folder / part, ignore_errors=True)
+        if not (folder / "artifact").is_dir():
+            prepared = corpus.prepare(
+                snapshot,
+                logits,
+                teachers.open_teacher(settings.teacher).tokenizer,
+                folder / "corpus",
+                max_tokens=settings.student.max_tokens,
+            )
+            trained = training.distill(
+                prepared, settings.student, settings.distillation, folder / "run", progress=progress
+            )
+            _export(trained, prepared, settings, folder)
+            # The artifact stands; what it was made from can be made again.
+            shutil.rmtree(folder / "corpus")
+            shutil.rmtree(folder / "run")
+        return _open(folder / "artifact", key, logits.fingerprint)
 
 
 def _export(trained: training.TrainedStudent, prepared: Corpus, settings: Settings, folder: Path) -> None:

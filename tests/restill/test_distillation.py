@@ -2,11 +2,13 @@
 
 import csv
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from factories import write_tiny_teacher
 
-from restill import batches, distillation, evaluation, logits, snapshots, teachers
+from restill import batches, distillation, evaluation, logits, snapshots, teachers, training
 from restill.logits import LogitsStore
 from restill.measurements import accuracy
 from restill.serving import PairModel
@@ -61,3 +63,46 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
     assert accuracy.measure(found, rows.labels).roc_auc > student_auc
     expected = evaluation.teacher_predictions(rows, scores, distillation.teacher_calibration(artifact.folder))
     assert accuracy.measure(expected, rows.labels).roc_auc > teacher_auc
+
+
+@pytest.fixture
+def scored(tmp_path, store):
+    """A small data set with the scores of a tiny teacher, and the settings for a very small student."""
+    settings = Settings(
+        root=tmp_path,
+        teacher=TeacherSettings(path=write_tiny_teacher(tmp_path / "teacher")),
+        student=StudentSettings(embedding_size=8, hidden_size=8, max_tokens=8),
+        distillation=DistillationSettings(epochs=2),
+    )
+    file = tmp_path / "pairs.csv"
+    rows = "".join(f"turn lamp {n} on,switch on lamp {n + n % 2},{1 - n % 2}\n" for n in range(400))
+    file.write_text("text_a,text_b,label\n" + rows)
+    assert batches.ingest_file(file, settings, store).outcome == "accepted"
+    snapshot = snapshots.current(tmp_path)
+    scores = LogitsStore(store, teachers.fingerprint(settings.teacher), settings.logits_cache)
+    teacher = teachers.load_teacher(settings.teacher)
+    sentences = list(dict.fromkeys(snapshot.sentences()))
+    scores.add(sentences, teacher.encode(sentences))
+    return snapshot, scores, settings
+
+
+def test_two_runs_at_once_train_one_student(scored, monkeypatch):
+    snapshot, scores, settings = scored
+    original, calls = training.distill, []
+    monkeypatch.setattr(training, "distill", lambda *args, **named: calls.append(1) or original(*args, **named))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: distillation.distill(snapshot, scores, settings), range(2))
+    assert len(calls) == 1
+    assert first == second
+
+
+def test_an_artifact_is_not_trained_again_unless_forced(scored, monkeypatch):
+    snapshot, scores, settings = scored
+    first = distillation.distill(snapshot, scores, settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "distill", lambda *_, **__: pytest.fail("trained again"))
+        assert distillation.distill(snapshot, scores, settings) == first
+    forced = distillation.distill(snapshot, scores, settings, force=True)
+    assert forced.training_key == first.training_key
+    other = settings.model_copy(update={"distillation": DistillationSettings(epochs=2, alpha=0.9)})
+    assert distillation.distill(snapshot, scores, other).training_key != first.training_key
