@@ -20,7 +20,7 @@ def end_orphans() -> None:
     for process in psutil.process_iter(["ppid", "cmdline"]):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if (
-                process.info["ppid"] == 1
+                not _is_ours(process.info["ppid"])
                 and "prefect.server.api.server:create_app" in (process.info["cmdline"] or ())
                 and process.environ().get("PREFECT_HOME") == home
             ):
@@ -28,7 +28,7 @@ def end_orphans() -> None:
 
 
 def leave_at_once_on_interrupt(say: Callable[[], None], code: int) -> None:
-    """End on Ctrl-C as on a kill, after which a rerun goes on.
+    """End on Ctrl-C or SIGTERM as on a kill, after which a rerun goes on.
 
     The same Ctrl-C ends the server, and Prefect would try for minutes to tell it that the run has crashed.
 
@@ -46,6 +46,15 @@ def leave_at_once_on_interrupt(say: Callable[[], None], code: int) -> None:
         os._exit(code)
 
     signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+
+
+def _is_ours(parent: int) -> bool:
+    """Return whether a process that may be a server's parent is a living restill run."""
+    try:
+        return any("restill" in part for part in psutil.Process(parent).cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
 
 
 def home(root: Path) -> Path:

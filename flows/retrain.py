@@ -66,6 +66,11 @@ def _retrain(settings: Settings, *, force: bool) -> Outcome:
         return Outcome(_sentence(batches, f"Nothing else to do: {plan.lines()[-1]}."), batches, plan)
 
     live = load_champion(settings)
+    if plan.challenger is not None and plan.verdict is not None and plan.verdict.passed and not force:
+        # Judged by a run that died before it could act on it; the promotion fails if the champion changed since.
+        entry = promote_challenger(plan.challenger, plan.verdict, settings, replacing=live[0] if live else None)
+        sentence = f"Promoted {plan.challenger.short} as number {entry.sequence}, as an earlier run had decided."
+        return Outcome(_sentence(batches, sentence), batches, plan, promotion=entry)
     score_with_teacher(snapshot, settings)
     if plan.challenger is not None and not force:
         challenger = load_challenger(plan.challenger, settings)

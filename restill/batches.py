@@ -155,6 +155,11 @@ def ledger_key(path: Path, data: DataSettings) -> str:
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
+def shown_name(path: Path) -> str:
+    """Return a file's name as text that can be stored and shown, also if its bytes are not UTF-8."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
+
+
 def split_batch(raw: pa.Table, data: DataSettings, snapshot: Snapshot | None) -> Batch:
     """Apply the row rules to what `readers.read_file` gave, and split the rest against the data set."""
     checked = pairs.check_rows(raw, max_characters=data.max_characters)
@@ -250,7 +255,7 @@ def _judge(
         reason = f"{error} {error.hint}".rstrip()
         outcome = BatchOutcome(
             outcome="refused",
-            file_name=path.name,
+            file_name=shown_name(path),
             batch_id=None,
             rows_in=0,
             accepted=0,
@@ -266,7 +271,7 @@ def _judge(
     def decided(outcome: Literal["accepted", "refused", "unchanged"], reasons: tuple[str, ...] = ()) -> BatchOutcome:
         return BatchOutcome(
             outcome=outcome,
-            file_name=path.name,
+            file_name=shown_name(path),
             batch_id=batch.batch_id,
             rows_in=batch.rows_in,
             accepted=batch.accepted.height,

@@ -3,6 +3,7 @@
 from restill import batches, sample, snapshots
 from restill.batches import BatchOutcome
 from restill.errors import DataMissing, IntegrityError
+from restill.files import write_whole
 from restill.settings import Settings
 from restill.storage.objects import ObjectStore
 
@@ -23,17 +24,19 @@ def restore_sample(settings: Settings, store: ObjectStore) -> BatchOutcome | Non
             named = pointer.read_bytes()
         else:
             return None
+        path = sample.write_drop("1", settings.root / settings.data.incoming)
         pointer.unlink()  # if this process dies now, the sample is an ordinary new file for the next one
         try:
-            path = sample.write_drop("1", settings.root / settings.data.incoming)
             outcome = batches.ingest_file(path, settings, store)
             built = snapshots.named_version(settings.root)
             if built != sample.DATA_VERSION:
                 raise IntegrityError(
                     f"The sample data set came out as version {built}, but data.dvc names {sample.DATA_VERSION}.",
-                    hint="The locked packages make the named one: run `make setup`. For the new one: git rm data.dvc.",
+                    hint="The locked packages make the named one with the default [data] settings; see "
+                    "restill config show. "
+                    "To go on with other settings: git rm data.dvc, and run again.",
                 )
         except BaseException:
-            pointer.write_bytes(named)
+            write_whole(pointer, named)
             raise
         return outcome

@@ -41,8 +41,9 @@ def decide(
     for attempt in range(1, settings.gates.attempts):
         if not verdict.retryable:
             break
-        say(f"latency is undecided, measuring again with {2**attempt} times the requests")
-        latency, timings = evaluation.time_artifacts(challenger, champion, measured.rows, settings, factor=2**attempt)
+        factor = min(2**attempt, MAX_FACTOR)
+        say(f"latency is undecided, measuring again with {factor} times the requests")
+        latency, timings = evaluation.time_artifacts(challenger, champion, measured.rows, settings, factor=factor)
         measurements = measured.measurements.model_copy(update={"latency": latency})
         measured = replace(measured, measurements=measurements, timings=timings)
         verdict = gates.judge(measurements, settings.gates)

@@ -1,15 +1,18 @@
 """From a data version and teacher scores to an exported, calibrated student: one artifact folder per training key."""
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from restill import __version__, corpus, students, teachers, training
@@ -58,7 +61,7 @@ def distill(
     folder = settings.state_dir / "training" / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
     # Two runs of one project would write the same checkpoints; the second waits, and then finds the artifact.
-    with filelock.FileLock(folder / "lock"):
+    with _alone(folder / "lock", progress):
         if force:
             for part in PARTS:
                 shutil.rmtree(folder / part, ignore_errors=True)
@@ -70,14 +73,33 @@ def distill(
                 folder / "corpus",
                 max_tokens=settings.student.max_tokens,
             )
-            trained = training.distill(
-                prepared, settings.student, settings.distillation, folder / "run", progress=progress
-            )
-            _export(trained, prepared, settings, folder)
+            try:
+                trained = training.distill(
+                    prepared, settings.student, settings.distillation, folder / "run", progress=progress
+                )
+                _export(trained, prepared, settings, folder)
+            except tf.errors.ResourceExhaustedError as error:
+                if "space" not in str(error):
+                    raise
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
             # The artifact stands; what it was made from can be made again.
             shutil.rmtree(folder / "corpus")
             shutil.rmtree(folder / "run")
         return _open(folder / "artifact", key, logits.fingerprint)
+
+
+@contextmanager
+def _alone(path: Path, progress: training.Progress) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        progress(0, 1, "waiting: another run trains the same student")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _export(trained: training.TrainedStudent, prepared: Corpus, settings: Settings, folder: Path) -> None:

@@ -73,5 +73,9 @@ class IntegrityError(RestillError):
     """Stored bytes are not the bytes that were promised. Names key, expected and found digest."""
 
 
+class PrefectUnreachable(RestillError):
+    """No Prefect server answers, or the one for this run does not start."""
+
+
 class VersionNotFound(RestillError):
     """No such version, alias or entry in the registry."""

@@ -82,6 +82,7 @@ def evaluate(
             resamples=gates.resamples,
             margin=gates.max_slice_loss,
             min_pairs=gates.min_slice_pairs,
+            min_clusters=gates.min_clusters,
         )
     else:
         difference, slices = None, ()

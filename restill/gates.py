@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from restill.errors import ConfigurationError
 from restill.manifests import canonical_json
@@ -49,7 +49,7 @@ class Verdict(BaseModel):
     bootstrap: bool  # the first champion: absolute gates only
     reason: str
     rows: tuple[GateRow, ...]
-    limits: GateSettings
+    limits: dict[str, JsonValue]  # as they stood, so that a later Restill with other limits can read this
     measurements: Measurements
 
     def document(self) -> bytes:
@@ -106,7 +106,7 @@ def judge(measurements: Measurements, limits: GateSettings) -> Verdict:
         bootstrap=measurements.champion is None,
         reason=reason,
         rows=rows,
-        limits=limits,
+        limits=limits.model_dump(mode="json"),
         measurements=measurements,
     )
 
@@ -162,7 +162,11 @@ def _champion_non_inferiority(gate: str, measurements: Measurements, limits: Gat
     if measurements.champion is None:
         return _not_applicable(gate, "There is no champion yet.")
     if (difference := measurements.difference) is None:
-        return _unmeasured(gate, limit, "The difference to the champion was not measured.")
+        return _unmeasured(
+            gate,
+            limit,
+            f"The test split has fewer than {limits.min_clusters} groups of sentences: too few for an interval.",
+        )
     observed = _points(difference)
     if difference.lower > -margin:
         return _row(gate, Answer.PASS, observed, limit, f"Accuracy against the champion is {observed}: no worse.")
@@ -221,6 +225,13 @@ def _slices(gate: str, measurements: Measurements, limits: GateSettings) -> Gate
     if measurements.champion is None:
         return _not_applicable(gate, "There is no champion yet.")
     judged = [part for part in measurements.slices if part.difference is not None and part.p_value is not None]
+    unmeasured = [
+        part.name
+        for part in measurements.slices
+        if part not in judged and part.pairs >= limits.min_slice_pairs and part.clusters >= limits.min_clusters
+    ]
+    if unmeasured:
+        return _unmeasured(gate, limit, f"The difference on {', '.join(unmeasured)} was not measured.")
     if not judged:
         return _not_applicable(gate, f"No slice has {limits.min_slice_pairs} labelled test pairs.")
     levels = holm([part.p_value for part in judged if part.p_value is not None], level=1 - limits.confidence)

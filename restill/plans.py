@@ -1,11 +1,10 @@
 """What a retrain would do now: read-only, and decided before anything slow is started."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from restill import batches, sample, snapshots, teachers
-from restill.batches import BatchOutcome
+from restill.errors import DataRejected
 from restill.gates import Verdict
 from restill.logits import LogitsStore
 from restill.manifests import Manifest, PromotionEntry
@@ -21,13 +20,15 @@ class Plan:
     """The state of the project, and what is left to be done in it."""
 
     new_files: tuple[Path, ...]  # in the incoming folder, never judged
-    refused_files: tuple[BatchOutcome, ...]  # in the incoming folder, judged and refused
+    left_files: tuple[str, ...]  # in the incoming folder, and why each stays there, in words
     named_version: str | None  # what data.dvc names; None: there is no data set yet
     snapshot: Snapshot | None  # None: the data set is not on this machine (yet)
     missing_sentences: int | None  # without teacher scores; None: not known before the data is here
     challenger: Manifest | None  # the registered student of this data, teacher and configuration
     champion: PromotionEntry | None
-    verdict: Verdict | None  # of that challenger, against this champion, under these limits
+    verdict: Verdict | None  # the last one of that challenger, against this champion, under these limits
+    verdicts: int  # how many of these there are: undecided ones are not tried for ever
+    may_judge_again: bool  # the last one left only latency undecided, and there are tries left
     rolled_back: bool  # a person took that challenger out of service
 
     @property
@@ -42,14 +43,12 @@ class Plan:
             return False
         if self.is_champion or self.rolled_back:
             return True
-        return self.verdict is not None and not self.verdict.passed and not self.verdict.retryable
+        return self.verdict is not None and not self.verdict.passed and not self.may_judge_again
 
     def lines(self) -> list[str]:
         """Return the plan in sentences, in the order of the run."""
         said = [f"ingest {path.name}" for path in self.new_files]
-        said += [
-            f"leave {outcome.file_name}: refused on {outcome.at:%Y-%m-%d %H:%M} UTC" for outcome in self.refused_files
-        ]
+        said += [f"leave {left}" for left in self.left_files]
         if self.snapshot is None:
             if self.named_version == sample.DATA_VERSION:
                 said.append("bring the sample data set to this machine, or make it again")
@@ -70,7 +69,7 @@ class Plan:
             said.append(f"train nothing: {self.challenger.short} was rolled back and is not promoted again by itself")
         elif self.verdict is None:
             said.append(f"judge {self.challenger.short}, already trained, against the champion")
-        elif self.verdict.retryable:
+        elif self.may_judge_again:
             said.append(f"judge {self.challenger.short} again: its latency was undecided")
         elif self.verdict.passed:
             said.append(f"promote {self.challenger.short}, already judged")
@@ -84,66 +83,85 @@ def make_plan(settings: Settings, store: ObjectStore) -> Plan:
 
     Raises: ConfigurationError, TeacherError, StorageUnreachable, IntegrityError.
     """
-    new_files, refused = _incoming(settings, store)
     registry = Registry(store, settings.registry.model)
     history = registry.history(settings.registry.alias)
     champion = history[-1] if history else None
     fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
     named = snapshots.named_version(settings.root)
     snapshot = snapshots.current(settings.root)
-    if snapshot is None:
-        return Plan(new_files, refused, named, None, None, None, champion, None, rolled_back=False)
-    challenger = registry.find(training_key(snapshot.version, fingerprint, settings))
-    missing = 0
-    if challenger is None:
-        logits = LogitsStore(store, fingerprint, settings.logits_cache)
-        missing = len(logits.missing(snapshot.sentences()))
+    new_files, left_files = _incoming(settings, store, named, snapshot)
+    challenger, missing, found = None, None, []
+    if snapshot is not None:
+        challenger = registry.find(training_key(snapshot.version, fingerprint, settings))
+        missing = 0
+        if challenger is None:
+            missing = len(LogitsStore(store, fingerprint, settings.logits_cache).missing(snapshot.sentences()))
+        else:
+            found = find_verdicts(registry, challenger, champion, settings)
+    verdict = found[-1] if found else None
     return Plan(
         new_files=new_files,
-        refused_files=refused,
+        left_files=left_files,
         named_version=named,
         snapshot=snapshot,
         missing_sentences=missing,
         challenger=challenger,
         champion=champion,
-        verdict=find_verdict(registry, challenger, champion, settings) if challenger else None,
+        verdict=verdict,
+        verdicts=len(found),
+        may_judge_again=verdict is not None and verdict.retryable and len(found) < settings.gates.attempts,
         rolled_back=challenger is not None and was_rolled_back(challenger.version, history),
     )
 
 
-def find_verdict(
+def find_verdicts(
     registry: Registry, challenger: Manifest, champion: PromotionEntry | None, settings: Settings
-) -> Verdict | None:
-    """Return the stored verdict on a challenger against this champion under the present limits, if there is one."""
-    for document in registry.verdicts(challenger.version):
-        verdict = Verdict.model_validate_json(document)
-        if (
-            verdict.measurements.champion == (champion.version if champion else None)
-            and verdict.limits == settings.gates
-        ):
-            return verdict
-    return None
+) -> list[Verdict]:
+    """Return the stored verdicts on a challenger against this champion under the present limits, oldest first."""
+    verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(challenger.version)]
+    return [
+        verdict
+        for verdict in verdicts
+        if verdict.measurements.champion == (champion.version if champion else None)
+        and verdict.limits == settings.gates.model_dump(mode="json")
+    ]
 
 
 def was_rolled_back(version: str, history: list[PromotionEntry]) -> bool:
-    """Return whether the last time a version stopped being live was a rollback."""
-    for before, after in reversed(list(pairwise(history))):
-        if before.version == version:
-            return after.action == "rollback"
-    return False
+    """Return whether a rollback took a version out of service, or went past it, and nobody promoted it since."""
+    rolled_back: set[str] = set()
+    for position, entry in enumerate(history):
+        if entry.action == "rollback":
+            earlier = [before.version for before in history[:position]]
+            back_to = max(number for number, live in enumerate(earlier) if live == entry.version)
+            rolled_back |= set(earlier[back_to + 1 :])
+        rolled_back.discard(entry.version)
+    return version in rolled_back
 
 
-def _incoming(settings: Settings, store: ObjectStore) -> tuple[tuple[Path, ...], tuple[BatchOutcome, ...]]:
-    """Return files never judged, and the outcomes of those that were refused."""
+def _incoming(
+    settings: Settings, store: ObjectStore, named: str | None, snapshot: Snapshot | None
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the files to be judged, and the others with the reason why they stay."""
     new: list[Path] = []
-    refused: list[BatchOutcome] = []
+    left: list[str] = []
     folder = settings.root / settings.data.incoming
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not path.is_file() or path.name.startswith("."):
+        if path.name.startswith("."):
             continue
-        outcome = batches.known_outcome(path, settings.data, store)
-        if outcome is None:
+        if not path.is_file():
+            left.append(f"{batches.shown_name(path)}: it is not a file")
+            continue
+        try:
+            outcome = batches.known_outcome(path, settings.data, store)
+        except DataRejected as error:  # unreadable: it must not hold up the others
+            left.append(f"{batches.shown_name(path)}: {error}")
+            continue
+        if outcome is None or (outcome.outcome != "refused" and named is None):
             new.append(path)
         elif outcome.outcome == "refused":
-            refused.append(outcome)
-    return tuple(new), tuple(refused)
+            left.append(f"{outcome.file_name}: refused on {outcome.at:%Y-%m-%d %H:%M} UTC")
+        elif snapshot is not None and outcome.batch_id not in snapshot.batches:
+            # data.dvc was put back to before it; taking it in again by itself would undo that.
+            left.append(f"{outcome.file_name}: it was taken in, but is not part of this data version (restill ingest)")
+    return tuple(new), tuple(left)

@@ -135,6 +135,7 @@ class _Lines:
 
 
 def _csv_records(lines: _Lines, columns: ColumnSettings, *, delimiter: str) -> Iterator[Record]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # a long field is a row to quarantine, not an unreadable file
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     start = 1
 

@@ -133,6 +133,9 @@ class GateSettings(_Section):
     )
     max_slice_loss: float = Field(0.02, ge=0, le=1, description="The same margin on every slice.")
     min_slice_pairs: int = Field(500, ge=2, description="Smaller slices are reported, not judged.")
+    min_clusters: int = Field(
+        20, ge=2, description="Fewest groups of connected test sentences from which an interval is computed."
+    )
     min_teacher_retention: float = Field(0.95, ge=0, description="Least challenger accuracy divided by the teacher's.")
     max_calibration_error: float = Field(0.05, ge=0, le=1, description="Largest expected calibration error.")
     max_p99_latency_ms: float = Field(10.0, gt=0, description="Budget for p99 of one pair, milliseconds.")

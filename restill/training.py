@@ -133,6 +133,7 @@ def distill(
         if epoch is max(history, key=lambda past: past.validation_score):
             run.save_best(number)
         run.save(history)
+        run.drop_beaten(history)
     best_epoch = max(history, key=lambda past: past.validation_score).number
     run.load_best(best_epoch)
     progress(settings.epochs * steps, settings.epochs * steps, "done")
@@ -231,12 +232,16 @@ class _Run:
         self._manager.save(checkpoint_number=len(history))
 
     def save_best(self, number: int) -> None:
-        """Keep the encoder weights of an epoch that is the best so far, and drop those it beats."""
+        """Keep the encoder weights of an epoch that is the best so far."""
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / ".best.partial.weights.h5"
         self._learner.encoder.save_weights(partial, overwrite=True)
         os.replace(partial, self._best(number))
-        for beaten in set(self._folder.glob("best-*.weights.h5")) - {self._best(number)}:
+
+    def drop_beaten(self, history: list[Epoch]) -> None:
+        """Delete weights of epochs that are no longer the best; only once the history that says so is kept."""
+        best = max(history, key=lambda epoch: epoch.validation_score).number
+        for beaten in set(self._folder.glob("best-*.weights.h5")) - {self._best(best)}:
             beaten.unlink()
 
     def load_best(self, number: int) -> None:

@@ -2,9 +2,12 @@
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from flows import prefect_server
 from flows.cli import screen
+from restill.errors import PrefectUnreachable
 from restill.settings import find_root
 
 INTERRUPTED = 130
@@ -29,7 +32,7 @@ def prepare() -> None:
         defaults |= {
             "PREFECT_HOME": str(prefect_server.home(find_root())),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
         }
     if not debug:
         # Runs log to Prefect; on the screen, steps print what a person needs.
@@ -60,3 +63,20 @@ def watch_run() -> None:
     if not prefect_server.is_set_up():
         prefect_server.end_orphans()
         prefect_server.leave_at_once_on_interrupt(lambda: screen.err.print(f"\n{WAS_INTERRUPTED}"), INTERRUPTED)
+
+
+def run(flow: Callable[..., Any], **parameters: object) -> Any:
+    """Run a flow and return what it returns.
+
+    Raises: PrefectUnreachable if no server answers, or the run's own does not start.
+    """
+    try:
+        return flow(**parameters)
+    except RuntimeError as error:
+        if "API" not in str(error):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "Prefect's own server")
+        raise PrefectUnreachable(
+            f"{where} does not answer: {str(error).splitlines()[0]}",
+            hint="Check PREFECT_API_URL, or unset it to use a server for this run; .restill/logs/native.log says more.",
+        ) from error

@@ -3,6 +3,7 @@
 """
 
 import errno
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -16,7 +17,7 @@ from flows.cli import environment, registry, screen
 from flows.cli.screen import Json
 from restill import __version__
 from restill.errors import RestillError
-from restill.settings import load_settings
+from restill.settings import find_root, load_settings
 
 if TYPE_CHECKING:
     from flows.retrain import Outcome
@@ -53,7 +54,11 @@ def main() -> None:
     except OSError as error:
         if environment.debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        screen.err.print(f"[red]✘[/] {escape(str(error))}")
+        place = error.filename or find_root()
+        free = shutil.disk_usage(find_root()).free / 1e6
+        screen.err.print(
+            f"[red]✘[/] {escape(error.strerror or str(error))}: {escape(str(place))} ({free:,.0f} MB free)"
+        )
         screen.err.print(
             "  Make room or give write access there, then run the same command again: it goes on where it stopped."
         )
@@ -95,7 +100,7 @@ def retrain(
     ):
         from flows.retrain import retrain as flow
     environment.watch_run()
-    outcome = cast("Outcome", flow(force=force))  # Prefect types every call as None or a state
+    outcome = cast("Outcome", environment.run(flow, force=force))
     screen.print_outcome(outcome)
     raise typer.Exit(1 if outcome.refused else 0)
 
@@ -142,7 +147,9 @@ def ingest(
     with screen.out.status("Starting Prefect …"):
         from flows.ingest import ingest as flow
     environment.watch_run()
-    outcomes = cast("tuple[BatchOutcome, ...]", flow(files=[path.resolve() for path in files], columns=columns))
+    outcomes = cast(
+        "tuple[BatchOutcome, ...]", environment.run(flow, files=[path.resolve() for path in files], columns=columns)
+    )
     screen.print_batches(outcomes)
     refused = any(batch.outcome == "refused" for batch in outcomes)
     if not refused:

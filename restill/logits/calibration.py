@@ -45,7 +45,7 @@ def fit_platt(cosines: npt.NDArray[np.floating], labels: npt.NDArray[np.number])
     if not len(scores):
         raise TrainingFailed(
             "There is no labelled training pair to calibrate the teacher's scores with.",
-            hint="Add labelled pairs, or use the soft loss mse, which needs no calibration.",
+            hint="Add labelled pairs: training on unlabelled pairs alone is not supported yet.",
         )
     positives = truth.sum()
     high, low = (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2)

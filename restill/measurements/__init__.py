@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class Interval(_Record):
@@ -36,6 +36,7 @@ class SliceComparison(_Record):
 
     name: str
     pairs: int
+    clusters: int  # groups of connected sentences among them
     difference: Interval | None  # of accuracy, at Holm's confidence when judged; None: too small to judge
     p_value: float | None  # one-sided, of "worse than the margin allows is not excluded"
 

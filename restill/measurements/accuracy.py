@@ -81,7 +81,7 @@ def read_rows(snapshot: Snapshot, split: str, *, new_batches: frozenset[str] = f
         text_b=column("text_b"),
         labels=np.array([float(columns["label"][row]) >= 0.5 for row in kept]),  # type: ignore[arg-type]
         clusters=np.array(column("group")),
-        slices={name: members for name, members in slices.items() if members.any()},
+        slices={name: members for name, members in slices.items() if members.any() and not members.all()},
     )
 
 
@@ -139,28 +139,32 @@ def compare(
     resamples: int,
     margin: float,
     min_pairs: int,
-) -> tuple[Interval, tuple[SliceComparison, ...]]:
+    min_clusters: int,
+) -> tuple[Interval | None, tuple[SliceComparison, ...]]:
     """Return challenger minus champion in accuracy, on all rows and on every slice.
 
-    Slices with fewer than `min_pairs` pairs are listed without an interval: they are reported, not judged.
+    With fewer than `min_clusters` groups of connected sentences there is no interval. Slices with fewer than that, or
+    than `min_pairs` pairs, are listed without one: they are reported, not judged.
     """
     right = challenger.decisions == rows.labels
     champion_right = champion.decisions == rows.labels
-    overall, _ = paired_difference(right, champion_right, rows.clusters, confidence=confidence, resamples=resamples)
+
+    def difference(members: Bools) -> tuple[Interval, Floats] | None:
+        if len(np.unique(rows.clusters[members])) < min_clusters:
+            return None  # resampling a handful of groups gives intervals that are far too narrow
+        return paired_difference(
+            right[members], champion_right[members], rows.clusters[members], confidence=confidence, resamples=resamples
+        )
+
+    overall = difference(np.ones(len(rows.labels), np.bool_))
     parts = []
     for name, members in rows.slices.items():
-        pairs = int(members.sum())
-        if pairs < min_pairs or members.all():
-            parts.append(SliceComparison(name=name, pairs=pairs, difference=None, p_value=None))
-            continue
-        interval, means = paired_difference(
-            right[members],
-            champion_right[members],
-            rows.clusters[members],
-            confidence=confidence,
-            resamples=resamples,
-        )
-        # One-sided bootstrap p-value of "the loss is at least the margin"; never exactly 0.
-        p_value = float((np.count_nonzero(means <= -margin) + 1) / (resamples + 1))
-        parts.append(SliceComparison(name=name, pairs=pairs, difference=interval, p_value=p_value))
-    return overall, tuple(parts)
+        pairs, clusters = int(members.sum()), len(np.unique(rows.clusters[members]))
+        found = difference(members) if pairs >= min_pairs else None
+        interval, p_value = None, None
+        if found is not None:
+            interval, means = found
+            # One-sided bootstrap p-value of "the loss is at least the margin"; never exactly 0.
+            p_value = float((np.count_nonzero(means <= -margin) + 1) / (resamples + 1))
+        parts.append(SliceComparison(name=name, pairs=pairs, clusters=clusters, difference=interval, p_value=p_value))
+    return overall[0] if overall else None, tuple(parts)

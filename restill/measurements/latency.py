@@ -6,6 +6,7 @@ so both artifacts are timed in one run, block against block, with a fixed refere
 
 import gc
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -87,6 +88,8 @@ def measure(
             text=True,
             timeout=_TIMEOUT_SECONDS,
             check=False,
+            # Threads of the reference workload would spin on the cores that the requests are timed on.
+            env=os.environ | {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")},
         )
     except subprocess.TimeoutExpired as error:
         raise MeasurementFailed(f"Measuring latency took longer than {_TIMEOUT_SECONDS} s.") from error

@@ -284,6 +284,6 @@ def translated(what: str) -> Iterator[None]:
     except (DvcException, BotoCoreError, ClientError, OSError) as error:
         raise StorageUnreachable(
             f"DVC could not store or exchange {what}: {str(error).rstrip('.')}.",
-            hint="Check the object store (restill doctor) and the free space here, then run again. "
+            hint="Check the object store (restill up) and the free space here, then run again. "
             "The data set is as before.",
         ) from error

@@ -1,20 +1,21 @@
 """Object storage: one door to S3, and an S3 server of our own where none is configured."""
 
+import hashlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from restill.errors import ConfigurationError
+from restill.files import write_whole
 from restill.settings import StorageSettings
 from restill.storage.objects import Connection, ObjectInfo, ObjectNotFound, ObjectStore
 
 __all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore", "connect", "connect_uri"]
 
 AWS = "aws"
-_probed: set[tuple[str | None, str]] = set()
 
 
 def connect(storage: StorageSettings, state_dir: Path) -> ObjectStore:
-    """Return the configured store, ready for writing: bucket there, conditional writes proven once a process.
+    """Return the configured store, ready for writing: bucket there, conditional writes proven once a machine.
 
     Without an endpoint the embedded server under `state_dir` is started, or found running.
 
@@ -27,11 +28,12 @@ def connect(storage: StorageSettings, state_dir: Path) -> ObjectStore:
         store = ObjectStore(server.start())
     else:
         store = ObjectStore(_configured(storage))
-    place = (store.connection.endpoint_url, store.connection.bucket)
-    if place not in _probed:
+    place = f"{store.connection.endpoint_url} {store.connection.bucket} {store.connection.prefix}"
+    proven = state_dir / "cache" / "proven-stores" / hashlib.sha256(place.encode()).hexdigest()[:16]
+    if not proven.is_file():  # once a machine: a command that only reads must not write
         store.ensure_bucket()
         store.probe_conditional_writes()
-        _probed.add(place)
+        write_whole(proven, place.encode())
     return store
 
 

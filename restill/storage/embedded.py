@@ -55,7 +55,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What `restill status` shows of the embedded server."""
+    """Where the embedded server stands."""
 
     running: bool  # the process is there
     healthy: bool  # and its S3 port answers

@@ -42,6 +42,7 @@ max_calibration_error = 0.2
 max_accuracy_loss = 0.1
 max_slice_loss = 0.15
 min_slice_pairs = 100
+min_clusters = 3
 """
 
 

@@ -4,7 +4,7 @@ import pytest
 
 import flows.retrain
 from flows.retrain import retrain
-from restill import storage
+from restill import plans, snapshots, storage
 from restill.registry import Registry
 from restill.settings import load_settings
 
@@ -39,3 +39,33 @@ def test_a_run_whose_challenger_another_run_promoted_says_so(project, prefect_se
     assert "Another run promoted" in outcome.sentence
     assert [entry.promoted_by for entry in registry.history("champion")][1:] == ["another run"]
     assert not outcome.refused
+
+
+def test_a_verdict_that_a_dead_run_left_is_acted_on(project, prefect_server, registry, monkeypatch):
+    before = registry.champion("champion").sequence
+    monkeypatch.setenv("RESTILL_DISTILLATION__SEED", "9")
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.retrain, "promote_challenger", die)
+        with pytest.raises(KeyboardInterrupt):
+            retrain()
+    assert registry.champion("champion").sequence == before
+    outcome = retrain()
+    assert outcome.decision is None  # nothing was measured again
+    assert outcome.promotion.sequence == before + 1
+    assert "as an earlier run had decided" in outcome.sentence
+
+
+def test_a_batch_that_data_dvc_no_longer_names_is_left_and_said(project, registry):
+    pointer = (project.root / "data.dvc").read_bytes()
+    project.drop("2", 600)
+    assert project.restill("ingest", "incoming/2.csv").returncode == 0
+    (project.root / "data.dvc").write_bytes(pointer)  # as git checkout data.dvc would
+    settings = load_settings()
+    snapshots.pull(settings.root, storage.connect(settings.storage, settings.state_dir))
+    plan = plans.make_plan(settings, storage.connect(settings.storage, settings.state_dir))
+    assert plan.new_files == ()
+    assert plan.left_files == ("2.csv: it was taken in, but is not part of this data version (restill ingest)",)

@@ -45,7 +45,9 @@ def measurements(**changes):
         "data_version": "e" * 32,
         "accuracy": {"challenger": accuracy(), "champion": accuracy(0.89), "teacher": accuracy(0.92)},
         "difference": interval(0.01, 0.01),
-        "slices": (SliceComparison(name="language=en", pairs=900, difference=interval(0.01, 0.01), p_value=0.001),),
+        "slices": (
+            SliceComparison(name="language=en", pairs=900, clusters=90, difference=interval(0.01, 0.01), p_value=0.001),
+        ),
         "golden_failures": None,
         "latency": latency(),
         "artifact_mb": 3.0,
@@ -141,13 +143,20 @@ def test_superiority_is_demanded_only_when_asked_for():
 def test_a_slice_must_hold_at_holms_level():
     """Two slices at p = 0.03: the smaller is held to 0.025, so neither is decided."""
     parts = tuple(
-        SliceComparison(name=f"language={tag}", pairs=900, difference=interval(0.0, 0.015), p_value=0.03)
+        SliceComparison(name=f"language={tag}", pairs=900, clusters=90, difference=interval(0.0, 0.015), p_value=0.03)
         for tag in ("en", "zh")
     )
     assert answer("slices", measurements(slices=parts)) is Answer.INCONCLUSIVE
     assert answer("slices", measurements(slices=parts[:1])) is Answer.PASS
-    worse = SliceComparison(name="language=en", pairs=900, difference=interval(-0.05, 0.01), p_value=1.0)
+    worse = SliceComparison(name="language=en", pairs=900, clusters=90, difference=interval(-0.05, 0.01), p_value=1.0)
     assert answer("slices", measurements(slices=(worse,))) is Answer.FAIL
+
+
+def test_a_slice_that_should_have_been_measured_and_was_not_does_not_pass():
+    lost = SliceComparison(name="language=en", pairs=9000, clusters=900, difference=None, p_value=None)
+    small = SliceComparison(name="language=zh", pairs=90, clusters=9, difference=None, p_value=None)
+    assert answer("slices", measurements(slices=(lost,))) is Answer.INCONCLUSIVE
+    assert answer("slices", measurements(slices=(small,))) is Answer.NOT_APPLICABLE
 
 
 def test_one_wrong_golden_pair_refuses():

@@ -277,7 +277,7 @@ def test_connect_uses_the_configured_endpoint_and_ignores_proxies(server_connect
     )
     store = storage.connect(configured, tmp_path)
     assert store.create("key", b"body")
-    assert list(tmp_path.iterdir()) == []  # no embedded server was needed
+    assert not (tmp_path / "s3").exists()  # no embedded server was needed
     reader = storage.connect_uri(
         "s3://another-bucket/here/",
         endpoint_url=server_connection.endpoint_url,
@@ -303,3 +303,21 @@ def test_a_missing_bucket_is_named(server_connection):
 def test_reading_modules_stay_light():
     found = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_store_is_proven_once_a_machine(server_connection, tmp_path, monkeypatch):
+    """A command that only reads must not write; the first connection on a machine proves the store."""
+    configured = StorageSettings(
+        endpoint_url=server_connection.endpoint_url,
+        bucket=server_connection.bucket,
+        prefix="proven",
+        access_key_id=server_connection.access_key_id,
+        secret_access_key=server_connection.secret_access_key,
+    )
+    probes = []
+    monkeypatch.setattr(ObjectStore, "probe_conditional_writes", lambda self: probes.append(self))
+    storage.connect(configured, tmp_path)
+    storage.connect(configured, tmp_path)
+    assert len(probes) == 1
+    storage.connect(configured.model_copy(update={"prefix": "other"}), tmp_path)
+    assert len(probes) == 2

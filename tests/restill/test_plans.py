@@ -7,7 +7,7 @@ import pytest
 from restill.manifests import PromotionEntry
 from restill.plans import Plan, was_rolled_back
 
-A, B = "a" * 64, "b" * 64
+A, B, C = "a" * 64, "b" * 64, "c" * 64
 
 
 def entry(sequence, version, action="promote"):
@@ -28,21 +28,23 @@ def entry(sequence, version, action="promote"):
     )
 
 
-def verdict(passed, retryable=False):
-    return SimpleNamespace(passed=passed, retryable=retryable, reason="because")
+def verdict(passed):
+    return SimpleNamespace(passed=passed, reason="because")
 
 
 def plan(**changes):
     """Data and a registered challenger that is not the champion; the tests say the rest."""
     made = Plan(
         new_files=(),
-        refused_files=(),
+        left_files=(),
         named_version="v",
         snapshot=SimpleNamespace(short="v"),
         missing_sentences=0,
         challenger=SimpleNamespace(version=B, short=B[:12]),
         champion=entry(1, A),
         verdict=None,
+        verdicts=0,
+        may_judge_again=False,
         rolled_back=False,
     )
     return dataclasses.replace(made, **changes)
@@ -53,7 +55,7 @@ def plan(**changes):
     [
         ({"champion": entry(1, B)}, True, "is the champion"),
         ({"verdict": verdict(passed=False)}, True, "not promoted (because)"),
-        ({"verdict": verdict(passed=False, retryable=True)}, False, "judge bbbbbbbbbbbb again"),
+        ({"verdict": verdict(passed=False), "may_judge_again": True}, False, "judge bbbbbbbbbbbb again"),
         ({"verdict": verdict(passed=True)}, False, "promote bbbbbbbbbbbb"),
         ({}, False, "judge bbbbbbbbbbbb, already trained"),
         ({"rolled_back": True, "verdict": verdict(passed=True)}, True, "rolled back"),
@@ -74,3 +76,10 @@ def test_a_version_counts_as_rolled_back_until_it_is_promoted_again():
     assert was_rolled_back(B, history)
     assert not was_rolled_back(A, history)
     assert not was_rolled_back(B, [*history, entry(4, B), entry(5, A)])
+
+
+def test_a_rollback_over_several_versions_takes_all_of_them_out_of_service():
+    history = [entry(1, A), entry(2, B), entry(3, C), entry(4, A, "rollback")]
+    assert was_rolled_back(B, history)
+    assert was_rolled_back(C, history)
+    assert not was_rolled_back(C, [*history, entry(5, C)])

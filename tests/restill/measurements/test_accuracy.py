@@ -51,9 +51,23 @@ def test_small_slices_are_reported_and_not_judged():
         slices={"language=en": np.arange(600) < 590, "language=zh": np.arange(600) >= 590},
     )
     perfect, inverted = _predictions(labels.astype(float)), _predictions(1.0 - labels)
-    overall, slices = compare(perfect, inverted, rows, confidence=0.95, resamples=1000, margin=0.02, min_pairs=100)
+    overall, slices = compare(
+        perfect, inverted, rows, confidence=0.95, resamples=1000, margin=0.02, min_pairs=100, min_clusters=20
+    )
     assert overall.estimate == 1.0
     by_name = {part.name: part for part in slices}
     assert by_name["language=en"].difference is not None
     assert by_name["language=en"].p_value == pytest.approx(1 / 1001)
     assert by_name["language=zh"].difference is None
+
+
+def test_a_handful_of_groups_gives_no_interval():
+    """With one group every resample is the same, and the interval would be a point."""
+    labels = np.array([True, False] * 300)
+    rows = Rows(["a"] * 600, ["b"] * 600, labels, np.array(["g1", "g2", "g3"] * 200), {"language=en": labels})
+    model = _predictions(labels.astype(float))
+    overall, (part,) = compare(
+        model, model, rows, confidence=0.95, resamples=1000, margin=0.02, min_pairs=100, min_clusters=20
+    )
+    assert overall is None
+    assert (part.clusters, part.difference) == (3, None)
