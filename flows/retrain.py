@@ -67,8 +67,9 @@ def _retrain(settings: Settings, *, force: bool) -> Outcome:
 
     live = load_champion(settings)
     if plan.challenger is not None and plan.verdict is not None and plan.verdict.passed and not force:
-        # Judged by a run that died before it could act on it; the promotion fails if the champion changed since.
-        entry = promote_challenger(plan.challenger, plan.verdict, settings, replacing=live[0] if live else None)
+        # Judged by a run that died before it could act on it. It names the entry the plan saw, not the one loaded
+        # since: if another promotion came between the two, this one must lose.
+        entry = promote_challenger(plan.challenger, plan.verdict, settings, replacing=plan.champion)
         sentence = f"Promoted {plan.challenger.short} as number {entry.sequence}, as an earlier run had decided."
         return Outcome(_sentence(batches, sentence), batches, plan, promotion=entry)
     score_with_teacher(snapshot, settings)

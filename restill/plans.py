@@ -27,7 +27,6 @@ class Plan:
     challenger: Manifest | None  # the registered student of this data, teacher and configuration
     champion: PromotionEntry | None
     verdict: Verdict | None  # the last one of that challenger, against this champion, under these limits
-    verdicts: int  # how many of these there are: undecided ones are not tried for ever
     may_judge_again: bool  # the last one left only latency undecided, and there are tries left
     rolled_back: bool  # a person took that challenger out of service
 
@@ -108,7 +107,6 @@ def make_plan(settings: Settings, store: ObjectStore) -> Plan:
         challenger=challenger,
         champion=champion,
         verdict=verdict,
-        verdicts=len(found),
         may_judge_again=verdict is not None and verdict.retryable and len(found) < settings.gates.attempts,
         rolled_back=challenger is not None and was_rolled_back(challenger.version, history),
     )

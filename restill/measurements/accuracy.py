@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def read_rows(snapshot: Snapshot, split: str, *, new_batches: frozenset[str] = f
 
     Raises: MeasurementFailed if there are fewer than 20 labelled pairs.
     """
-    columns: dict[str, list[object]] = {name: [] for name in ("text_a", "text_b", "label", "group", "language")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("text_a", "text_b", "label", "group", "language")}
     new: list[bool] = []
     for batch_id in snapshot.batches:
         for batch in snapshot.read(tuple(columns), split=split, batch=batch_id):
@@ -79,7 +80,7 @@ def read_rows(snapshot: Snapshot, split: str, *, new_batches: frozenset[str] = f
     return Rows(
         text_a=column("text_a"),
         text_b=column("text_b"),
-        labels=np.array([float(columns["label"][row]) >= 0.5 for row in kept]),  # type: ignore[arg-type]
+        labels=np.array([float(columns["label"][row]) >= 0.5 for row in kept]),
         clusters=np.array(column("group")),
         slices={name: members for name, members in slices.items() if members.any() and not members.all()},
     )

@@ -5,6 +5,7 @@ import pytest
 import flows.retrain
 from flows.retrain import retrain
 from restill import plans, snapshots, storage
+from restill.errors import RegistryConflict
 from restill.registry import Registry
 from restill.settings import load_settings
 
@@ -69,3 +70,28 @@ def test_a_batch_that_data_dvc_no_longer_names_is_left_and_said(project, registr
     plan = plans.make_plan(settings, storage.connect(settings.storage, settings.state_dir))
     assert plan.new_files == ()
     assert plan.left_files == ("2.csv: it was taken in, but is not part of this data version (restill ingest)",)
+
+
+def test_a_verdict_that_a_dead_run_left_is_not_used_against_another_champion(
+    project, prefect_server, registry, monkeypatch
+):
+    """The champion changes after the run has made its plan, and before it promotes."""
+    monkeypatch.setenv("RESTILL_DISTILLATION__SEED", "10")
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.retrain, "promote_challenger", die)
+        with pytest.raises(KeyboardInterrupt):
+            retrain()
+    load_champion = flows.retrain.load_champion
+
+    def load_after_a_rollback(settings):
+        registry.rollback("champion", reason="wrong answers", by="on-call")
+        return load_champion(settings)
+
+    monkeypatch.setattr(flows.retrain, "load_champion", load_after_a_rollback)
+    with pytest.raises(RegistryConflict):
+        retrain()
+    assert registry.history("champion")[-1].reason == "wrong answers"

@@ -43,7 +43,6 @@ def plan(**changes):
         challenger=SimpleNamespace(version=B, short=B[:12]),
         champion=entry(1, A),
         verdict=None,
-        verdicts=0,
         may_judge_again=False,
         rolled_back=False,
     )
