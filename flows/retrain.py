@@ -43,7 +43,7 @@ class Outcome:
 
 
 @flow(name="retrain", description=__doc__, flow_run_name=run_name("retrain"))
-def retrain(force: bool = False) -> Any:
+def retrain(force: bool = False, data_version: str | None = None) -> Any:
     """Run once, from new files to the gates' verdict.
 
     Refusing a file or a challenger is the job too, so such a run ends `Completed`; it is `Failed` only when the job
@@ -51,17 +51,21 @@ def retrain(force: bool = False) -> Any:
 
     Args:
         force: train and judge anew, even if the student of the present inputs is already registered.
+        data_version: train on this version of the data set, or the one that begins so, instead of the one that
+            data.dvc names. New files then wait for another run, and data.dvc stays as it is; the gates are the same.
     """
-    outcome = _retrain(load_settings(), force=force)
+    outcome = _retrain(load_settings(), force=force, data_version=data_version)
     return Completed(message=outcome.sentence, data=outcome)
 
 
-def _retrain(settings: Settings, *, force: bool) -> Outcome:
-    restored = restore_sample(settings)
-    new = [ingest_file(path, settings) for path in make_plan(settings).new_files]
-    batches = (*([restored] if restored else []), *new)
-    snapshot = pull_snapshot(settings)
-    plan = make_plan(settings)
+def _retrain(settings: Settings, *, force: bool, data_version: str | None) -> Outcome:
+    batches: tuple[BatchOutcome, ...] = ()
+    if data_version is None:
+        restored = restore_sample(settings)
+        new = [ingest_file(path, settings) for path in make_plan(settings).new_files]
+        batches = (*([restored] if restored else []), *new)
+    snapshot = pull_snapshot(settings, data_version)
+    plan = make_plan(settings, snapshot.version if data_version is not None else None)
     if plan.nothing_to_do and not force:
         return Outcome(_sentence(batches, f"Nothing else to do: {plan.lines()[-1]}."), batches, plan)
 

@@ -24,7 +24,7 @@ def restore_sample(settings: Settings, store: ObjectStore) -> BatchOutcome | Non
             named = pointer.read_bytes()
         else:
             return None
-        path = sample.write_drop("1", settings.root / settings.data.incoming)
+        path = sample.write_drop("1", settings.sample_dir)
         pointer.unlink()  # if this process dies now, the sample is an ordinary new file for the next one
         try:
             outcome = batches.ingest_file(path, settings, store)

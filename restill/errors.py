@@ -35,6 +35,19 @@ class DataMissing(RestillError):
     """The data set that `data.dvc` names is neither here nor in the DVC remote."""
 
 
+class PointerNotShared(RestillError):
+    """`data.dvc` could not be committed or pushed. The data set itself is published, and its version recorded."""
+
+
+class PointerMoved(RestillError):
+    """Upstream's `data.dvc` names another version by now: what was to be shared has to be made again on top of it."""
+
+    def __init__(self, message: str, *, pointer: bytes, hint: str = "") -> None:
+        """Carry the bytes of upstream's data.dvc."""
+        super().__init__(message, hint=hint)
+        self.pointer = pointer
+
+
 class TeacherError(RestillError):
     """A teacher's files are missing, damaged or of a kind that cannot be read."""
 

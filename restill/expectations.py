@@ -1,48 +1,70 @@
-"""Batch rules and their report; the only caller of Great Expectations.
+"""Batch rules held to their limits, and the report of it; the only caller of Great Expectations.
 
-Two suites: one on the accepted rows (a net under the row rules), one on the batch as a whole. What the second one
-checks is measured here in one vectorised pass and handed over as a table of one row, so its limits, which depend on
-the data set, stand in the report beside what was observed.
+One suite, written down in code: one expectation per rule, its limits are parameters of the run. It checks a table of
+one row, whose columns are the measures: Great Expectations is slow on many rows and keeps its context in memory, and
+what it would count there has been counted already. A maximum over one row is the measure itself.
 """
 
+import html
+import importlib
 import logging
-import math
 import os
 import re
+import shutil
 import threading
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import polars as pl
+from restill.batch_rules import KINDS, Rule
+from restill.settings import Severity
 
-from restill.pairs import CHINESE, JOINS_TWO_SPLITS, SPLITS, UNKNOWN
-from restill.profiles import POSITIVE_FROM, DataSetProfile, code_points, total_length
-from restill.settings import BatchRuleSettings
+SUITE_VERSION = 2  # raise it when a rule is added or changed
+SUITE = f"batch-rules-v{SUITE_VERSION}"
 
-SUITE_VERSION = 1  # raise it when a rule is added or changed
-SHOWN_LANGUAGES = 6
-TINY = 1e-9
-MIN_LABELLED = 20  # fewer labels say nothing about a share
+Answer = Literal["pass", "fail", "warn", "not applicable", "off"]
 
-SETTINGS = {
-    "row count": "data.batch_rules.min_rows and max_rows",
-    "quarantine share": "data.batch_rules.max_quarantine_share",
-    "positive share": "data.batch_rules.max_label_shift",
-    "mean length ratio": "data.batch_rules.max_length_ratio",
-    "language shift": "data.batch_rules.max_language_shift",
-    "new characters": "data.batch_rules.max_new_characters",
-    "test overlap": "data.batch_rules.max_test_overlap",
-}
-
-OFFLINE_STYLE = """
-body { font-family: sans-serif; }
-table { border-collapse: collapse; }
-th, td { padding: 0.2em 0.8em; text-align: left; }
-i.fa-check-circle::before { content: "✔"; font-family: sans-serif; color: #1a7f37; }
-i.fa-times::before { content: "✘"; font-family: sans-serif; color: #cf222e; }
+# A page that is opened over a presigned link stands alone: whatever it would load is forbidden to it.
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
 """
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; } h5, h6 { font-size: 1em; margin: 1.2em 0 0.3em; }
+table { border-collapse: collapse; margin: 0.5em 0; }
+th, td { border-bottom: 1px solid #8886; padding: 0.3em 0.9em 0.3em 0; text-align: left; vertical-align: top; }
+td { overflow-wrap: anywhere; min-width: 4em; unicode-bidi: isolate; }
+thead[hidden] { display: none; }
+td.rule, td.number { white-space: nowrap; overflow-wrap: normal; }
+.pass { color: #1a7f37; } .fail, .text-danger { color: #cf222e; } .warn { color: #9a6700; }
+.off, .not-applicable { color: #777; } td.pass, td.fail, td.warn, td.off, td.not-applicable { white-space: nowrap; }
+td.fail, td.warn { font-weight: bold; }
+.ge-section ul { list-style: none; padding: 0; }
+td small { color: #777; display: block; }
+i.fa-check-circle::before { content: "✔"; color: #1a7f37; font-style: normal; }
+i.fa-times::before { content: "✘"; color: #cf222e; font-style: normal; }
+i.fa-exclamation-triangle::before { content: "▲"; color: #9a6700; font-style: normal; }
+"""
+_MARKS: dict[Answer, str] = {"pass": "✔ pass", "fail": "✘ fail", "warn": "▲ warn"}
+_CRITICALITY = {"refuse": "critical", "warn": "warning"}  # in Great Expectations' words
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that show nothing
 
 # Great Expectations keeps its context in global state and is not made for threads.
 _one_at_a_time = threading.Lock()
@@ -53,11 +75,18 @@ class RuleResult:
     """What one batch rule found."""
 
     rule: str
-    passed: bool | None  # None: not applicable; `sentence` says why
+    severity: Severity
+    answer: Answer
     observed: str
     allowed: str
-    sentence: str
+    sentence: str  # without the full stop
     setting: str = ""  # where the limit is set
+
+    @property
+    def reason(self) -> str:
+        """Return the sentence as one, with the setting that holds its limit."""
+        where = f" ({self.setting})" if self.setting else ""
+        return f"{self.sentence[0].upper()}{self.sentence[1:]}{where}."
 
 
 @dataclass(frozen=True)
@@ -66,211 +95,109 @@ class BatchValidation:
 
     results: tuple[RuleResult, ...]
     docs_index: Path  # first page of the Data Docs
+    docs_page: Path  # the page of this run, which needs no other
 
     @property
     def passed(self) -> bool:
-        """Return whether no rule failed."""
-        return all(result.passed is not False for result in self.results)
+        """Return whether no rule that refuses a batch failed."""
+        return all(result.answer != "fail" for result in self.results)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Return a sentence for each rule that failed, with the setting that holds its limit."""
-        return tuple(
-            f"{result.sentence[0].upper()}{result.sentence[1:]}" + (f" ({result.setting})." if result.setting else ".")
-            for result in self.results
-            if result.passed is False
-        )
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """One measure and its limits, or why it cannot be taken."""
-
-    name: str
-    value: float | None
-    least: float | None
-    most: float | None
-    sentence: str
-    as_share: bool = True
-
-    def show(self, value: float) -> str:
-        return f"{value:.1%}" if self.as_share else f"{value:,.4g}" if value % 1 else f"{value:,.0f}"
+        """Return a sentence for each rule that refuses the batch."""
+        return tuple(result.reason for result in self.results if result.answer == "fail")
 
     @property
-    def allowed(self) -> str:
-        if self.least is None:
-            return "–" if self.most is None else f"at most {self.show(self.most)}"
-        return f"{self.show(self.least)} to {self.show(self.most)}" if self.most is not None else self.show(self.least)
+    def warnings(self) -> tuple[str, ...]:
+        """Return a sentence for each rule that warns."""
+        return tuple(result.reason for result in self.results if result.answer == "warn")
 
 
-def validate(
-    accepted: pl.DataFrame,
-    quarantined: Mapping[str, int],
-    reference: DataSetProfile | None,
-    rules: BatchRuleSettings,
-    *,
-    max_characters: int,
-    docs_dir: Path,
-) -> BatchValidation:
-    """Judge a batch that has been split, and build its Data Docs.
+def load_in_background() -> None:
+    """Begin to import Great Expectations, which takes seconds, beside work that leaves Python's lock alone.
+
+    Nothing depends on it: `validate` imports it again, and waits for it or starts anew if this failed.
+    """
+    import pandas  # noqa: F401 (here, so that no two threads import it at once: others need it too)
+
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
+    threading.Thread(target=importlib.import_module, args=["great_expectations"], daemon=True).start()
+
+
+def validate(rules: Sequence[Rule], *, docs_dir: Path, batch_name: str) -> BatchValidation:
+    """Hold the measures of a batch to their limits, and build its Data Docs.
+
+    A rule that is off, or that does not apply, is reported and not put to Great Expectations: an absent value would
+    pass any range there.
 
     Args:
-        accepted: the batch's pairs with `group`, `split` and the sentence keys `key_a` and `key_b`.
-        quarantined: number of rows that were kept out, by reason.
-        reference: the stored data set; None if there is none yet, and rules that compare are not applicable.
-        rules: the limits.
-        max_characters: longest sentence the row rules let through.
-        docs_dir: folder for the Data Docs, a static site.
+        rules: what `batch_rules.rules` returned: every rule once.
+        docs_dir: folder for the Data Docs, a static site; what was in it goes.
+        batch_name: shown as the title of the pages; any text.
+    Raises: ValueError if a rule is missing or there twice.
     """
-    measured = _measure(accepted, quarantined, reference, rules)
-    with _one_at_a_time:
-        rows_failed, batch_passed = _run_suites(accepted, measured, max_characters, docs_dir)
-    results = [
-        RuleResult(
-            "rows well formed",
-            None if accepted.is_empty() else not rows_failed,
-            "no rows" if accepted.is_empty() else f"{len(rows_failed)} checks failed",
-            "none",
-            "not applicable: no row was accepted"
-            if accepted.is_empty()
-            else f"accepted rows that break their own schema: {', '.join(rows_failed) or 'none'}",
+    if [rule.name for rule in rules] != [kind.name for kind in KINDS]:
+        raise ValueError(
+            f"The batch rules must be {', '.join(kind.name for kind in KINDS)}. "
+            f"Received: {', '.join(rule.name for rule in rules) or 'none'}. Take what batch_rules.rules returns."
         )
-    ]
-    for rule in measured:
-        if rule.value is None:
-            results.append(RuleResult(rule.name, None, "–", "–", f"not applicable: {rule.sentence}"))
-        else:
-            # A measure that is no number would count as absent, and an absent value passes every range.
-            passed = math.isfinite(rule.value) and batch_passed[rule.name]
-            results.append(
-                RuleResult(rule.name, passed, rule.show(rule.value), rule.allowed, rule.sentence, SETTINGS[rule.name])
-            )
-    return BatchValidation(tuple(results), docs_dir / "index.html")
+    at = datetime.now(UTC)
+    judged = [rule for rule in rules if rule.severity != "off" and rule.value is not None]
+    with _one_at_a_time:
+        passed = _run_suite(judged, docs_dir, at)
+    results = tuple(_result(rule, passed.get(rule.name)) for rule in rules)
+    page = next(docs_dir.glob(f"validations/{SUITE}/*/{at:%Y%m%dT%H%M%S.%fZ}/*.html"))
+    validation = BatchValidation(results, docs_dir / "index.html", page)
+    _make_self_contained(validation, docs_dir, f"Batch rules: {as_line(batch_name)}", at)
+    return validation
 
 
-def _measure(
-    accepted: pl.DataFrame, quarantined: Mapping[str, int], reference: DataSetProfile | None, rules: BatchRuleSettings
-) -> list[_Rule]:
-    rows_in = accepted.height + sum(quarantined.values())
-    # Pairs between two splits are good pairs: how many there are says nothing of the file's quality.
-    faulty = sum(count for reason, count in quarantined.items() if reason != JOINS_TWO_SPLITS)
-    faults = faulty / rows_in if rows_in else 0.0
-    measured = [
-        _Rule(
-            "row count",
-            accepted.height,
-            rules.min_rows,
-            rules.max_rows,
-            f"{accepted.height:,} rows were accepted; a batch has {rules.min_rows:,} to {rules.max_rows:,}",
-            as_share=False,
-        ),
-        _Rule(
-            "quarantine share",
-            faults,
-            None,
-            rules.max_quarantine_share,
-            f"row rules kept out {faulty:,} of {rows_in:,} rows ({faults:.1%}); "
-            f"at most {rules.max_quarantine_share:.1%} is allowed",
-        ),
-    ]
-    if reference is None or reference.rows == 0 or accepted.is_empty():
-        why = "no row was accepted" if accepted.is_empty() else "there is no data set yet to compare with"
-        names = ("positive share", "mean length ratio", "language shift", "new characters", "test overlap")
-        return measured + [_Rule(name, None, None, None, why) for name in names]
+def as_line(value: str) -> str:
+    """Return any text as one line that shows what is in it, for a page: what has no shape appears as its code point.
 
-    mean_length = total_length(accepted) / (2 * accepted.height)
-    languages = {
-        language: count / accepted.height for language, count in accepted["language"].value_counts().iter_rows()
-    }
-    shift = language_shift(languages, reference.languages)
-    points = [code_points(accepted[side]) for side in ("text_a", "text_b")]
-    unseen = sum(int((~reference.characters[side]).sum()) for side in points) / sum(map(len, points))
-    tests = list(reference.test_sentences)
-    overlap = accepted.select(pl.any_horizontal(pl.col("key_a", "key_b").is_in(tests)).mean()).item()
-    return [
-        *measured,
-        _label_rule(accepted, reference, rules),
-        _Rule(
-            "mean length ratio",
-            mean_length / reference.mean_length,
-            1 / rules.max_length_ratio,
-            rules.max_length_ratio,
-            f"sentences have {mean_length:.1f} characters on average, the data set's {reference.mean_length:.1f}; "
-            f"a factor of up to {rules.max_length_ratio:g} is allowed",
-            as_share=False,
-        ),
-        _Rule(
-            "language shift",
-            shift,
-            None,
-            rules.max_language_shift,
-            f"languages ({_shares(languages)}) differ from the data set's ({_shares(reference.languages)}) by "
-            f"{shift:.1%}; at most {rules.max_language_shift:.1%} is allowed",
-        ),
-        _Rule(
-            "new characters",
-            unseen,
-            None,
-            rules.max_new_characters,
-            f"{unseen:.1%} of the characters never occur in the data set; "
-            f"at most {rules.max_new_characters:.1%} is allowed",
-        ),
-        _Rule(
-            "test overlap",
-            overlap,
-            None,
-            rules.max_test_overlap,
-            f"{overlap:.1%} of the rows repeat a sentence of the frozen test split; "
-            f"at most {rules.max_test_overlap:.1%} is allowed",
-        ),
-    ]
-
-
-def language_shift(batch: Mapping[str, float], data_set: Mapping[str, float]) -> float:
-    """Return the total-variation distance of two language distributions, 0 to 1.
-
-    Where either side has rows that do not tell their language, only Chinese (which is recognised by its characters)
-    is held against everything else: an absent language column is no drift.
+    Direction marks would reorder what stands beside them, and zero-width characters would hide a difference.
     """
-    if UNKNOWN in batch or UNKNOWN in data_set:
-        return abs(_chinese(batch) - _chinese(data_set))
-    return 0.5 * sum(abs(batch.get(name, 0.0) - data_set.get(name, 0.0)) for name in batch.keys() | data_set.keys())
+
+    def visible(found: re.Match[str]) -> str:
+        character = found[0]
+        category = unicodedata.category(character)
+        if category == "Cc":
+            return " "
+        hidden = category in ("Cf", "Cs", "Co", "Cn", "Zl", "Zp") or character in _BLANK
+        return f"⟨U+{ord(character):04X}⟩" if hidden else character
+
+    return " ".join(re.sub(r"[^\x20-\x7e]", visible, value).split())
 
 
-def _chinese(languages: Mapping[str, float]) -> float:
-    return sum(share for name, share in languages.items() if name.split("-")[0] == CHINESE)
+def html_page(title: str, body: str) -> str:
+    """Return a whole page that loads nothing and runs nothing.
+
+    Args:
+        title: text.
+        body: HTML, with everything from elsewhere escaped.
+    """
+    return PAGE.format(title=html.escape(title), style=STYLE, body=body)
 
 
-def _label_rule(accepted: pl.DataFrame, reference: DataSetProfile, rules: BatchRuleSettings) -> _Rule:
-    labels = accepted["label"].drop_nulls()
-    if reference.positive_share is None or min(len(labels), reference.labelled) < MIN_LABELLED:
-        why = f"the batch has {len(labels):,} labels and the data set {reference.labelled:,}; {MIN_LABELLED} are needed"
-        return _Rule("positive share", None, None, None, why)
-    positive = int((labels >= POSITIVE_FROM).sum()) / len(labels)
-    return _Rule(
-        "positive share",
-        positive,
-        max(0.0, reference.positive_share - rules.max_label_shift),
-        min(1.0, reference.positive_share + rules.max_label_shift),
-        f"{positive:.1%} of the labels are positive, in the data set {reference.positive_share:.1%}; "
-        f"{rules.max_label_shift * 100:g} points apart are allowed",
-    )
+def _result(rule: Rule, passed: bool | None) -> RuleResult:
+    answer: Answer
+    if rule.severity == "off":
+        answer = "off"
+    elif passed is None:
+        answer = "not applicable"
+    elif passed:
+        answer = "pass"
+    else:
+        answer = "fail" if rule.severity == "refuse" else "warn"
+    allowed = "–" if rule.value is None else rule.allowed
+    return RuleResult(rule.name, rule.severity, answer, rule.observed, allowed, rule.sentence, rule.setting)
 
 
-def _shares(languages: Mapping[str, float]) -> str:
-    # Tags come from the file and go into web pages, so only what looks like a tag is shown.
-    tags = {name: share for name, share in languages.items() if re.fullmatch(r"[a-z0-9-]{1,16}", name)}
-    common = sorted(tags.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_LANGUAGES]
-    rest = 1 - sum(share for _, share in common)
-    return ", ".join(f"{name} {share:.0%}" for name, share in common) + (f", others {rest:.0%}" if rest > TINY else "")
-
-
-def _run_suites(
-    accepted: pl.DataFrame, measured: list[_Rule], max_characters: int, docs_dir: Path
-) -> tuple[list[str], dict[str, bool]]:
-    """Return the row checks that failed, and for each measure whether it passed."""
+def _run_suite(judged: Sequence[Rule], docs_dir: Path, at: datetime) -> dict[str, bool]:
+    """Return for each rule whether its measure keeps its limits; a measure that is no number does not."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
     import great_expectations as gx
+    import pandas as pd
     from great_expectations import expectations as gxe
     from great_expectations.core.run_identifier import RunIdentifier
 
@@ -289,70 +216,160 @@ def _run_suites(
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_dir)},
         },
     )
-    source = context.data_sources.add_pandas("batch")
-
-    def run(name: str, table: pl.DataFrame, checks: list[Any]) -> Any:
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
-        suite = context.suites.add(gx.ExpectationSuite(f"{name}-v{SUITE_VERSION}", expectations=checks))
-        definition = gx.ValidationDefinition(name=name, data=batch, suite=suite)
-        return context.validation_definitions.add(definition).run(
-            batch_parameters={"dataframe": table.to_pandas()},
-            result_format="SUMMARY",
-            run_id=RunIdentifier(run_name="ingest"),
+    severities = {rule.name: _CRITICALITY[rule.severity] for rule in judged}
+    # No description: Great Expectations would show it instead of the limits.
+    checks: list[Any] = [
+        gxe.ExpectColumnMaxToBeBetween(
+            column=kind.name,
+            max_value={"$PARAMETER": _parameter(kind.name, "most")},
+            **({"min_value": {"$PARAMETER": _parameter(kind.name, "least")}} if kind.bounded_below else {}),
+            severity=severities[kind.name],
+            notes=kind.note,
         )
-
-    rows_failed: list[str] = []
-    if not accepted.is_empty():
-        rows = accepted.select(
-            "pair_id",
-            "label",
-            "language",
-            "group",
-            "split",
-            "row",
-            pl.col("text_a").str.len_chars().alias("characters_a"),
-            pl.col("text_b").str.len_chars().alias("characters_b"),
-        )
-        present = [name for name in rows.columns if name != "label"]
-        checks = [
-            *(gxe.ExpectColumnValuesToNotBeNull(column=name) for name in present),
-            gxe.ExpectColumnValuesToBeBetween(column="label", min_value=0, max_value=1),
-            gxe.ExpectColumnValuesToBeUnique(column="pair_id"),
-            gxe.ExpectColumnValuesToBeUnique(column="row"),
-            gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS)),
-            gxe.ExpectColumnValuesToBeBetween(column="characters_a", min_value=1, max_value=max_characters),
-            gxe.ExpectColumnValuesToBeBetween(column="characters_b", min_value=1, max_value=max_characters),
-        ]
-        rows_failed = [
-            f"{found.expectation_config.kwargs['column']} {found.expectation_config.type}"
-            for found in run("accepted-rows", rows, checks).results
-            if not found.success
-        ]
-    taken = [rule for rule in measured if rule.value is not None]
-    found = run(
-        "batch-rules",
-        pl.DataFrame({rule.name: [rule.value] for rule in taken}),
-        [
-            gxe.ExpectColumnValuesToBeBetween(
-                column=rule.name,
-                min_value=rule.least,
-                max_value=rule.most,
-                description=f"{rule.name}: {rule.sentence}.",
-            )
-            for rule in taken
-        ],
+        for kind in KINDS
+        if kind.name in severities
+    ]
+    suite = context.suites.add(gx.ExpectationSuite(SUITE, expectations=checks))
+    measures = context.data_sources.add_pandas("measures").add_dataframe_asset("batch")
+    batch = measures.add_batch_definition_whole_dataframe("whole")
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=SUITE, data=batch, suite=suite))
+    limits = {_parameter(rule.name, "most"): rule.most for rule in judged}
+    limits |= {_parameter(rule.name, "least"): rule.least for rule in judged}
+    found = definition.run(
+        batch_parameters={"dataframe": pd.DataFrame({rule.name: [rule.value] for rule in judged}, dtype="float64")},
+        expectation_parameters=limits,
+        result_format="SUMMARY",
+        run_id=RunIdentifier(run_name="ingest", run_time=at),
     )
-    passed = {result.expectation_config.kwargs["column"]: bool(result.success) for result in found.results}
     context.build_data_docs(site_names=["restill"])
-    _make_readable_offline(docs_dir)
-    return rows_failed, passed
+    return {result.expectation_config.kwargs["column"]: bool(result.success) for result in found.results}
 
 
-def _make_readable_offline(docs_dir: Path) -> None:
-    """Show marks where the pages' own icons, which come from public servers, cannot be had; drop the tour's films."""
-    for page in docs_dir.rglob("*.html"):
-        page.write_text(
-            page.read_text("utf-8").replace("</head>", f"<style>{OFFLINE_STYLE}</style></head>", 1), "utf-8"
-        )
-    for film in docs_dir.glob("static/images/*.gif"):
-        film.unlink()
+def _parameter(rule: str, limit: Literal["least", "most"]) -> str:
+    # Parameters are parsed as arithmetic, so a dash would subtract.
+    return f"{rule.replace('-', '_')}_{limit}"
+
+
+def _make_self_contained(validation: BatchValidation, docs_dir: Path, title: str, at: datetime) -> None:
+    """Write the site's pages anew: our table first, below it what Great Expectations says, nothing from elsewhere.
+
+    Its own pages load styles and scripts from public servers, and show next to nothing without them.
+    """
+    shown = html.escape(title)
+    when = f"<p>Suite {SUITE}, {at:%Y-%m-%d %H:%M:%S} UTC. {html.escape(_headline(validation))}</p>"
+    body = [
+        f"<h1>{shown}</h1>{when}",
+        _table(validation.results),
+        "<h2>The same in Great Expectations</h2>",
+        "<p>Each measure is a column of a table with one row, so the maximum is the measure. Shares are in [0, 1]. "
+        "Rules that are off or not applicable are not put to it, and it counts a warning as unsuccessful.</p>",
+        _sections(validation.docs_page, unfold=False),
+    ]
+    validation.docs_page.write_text(html_page(title, "\n".join(body)), "utf-8")
+    suite = docs_dir / "expectations" / f"{SUITE}.html"
+    parameters = r"\{(?:'|&#39;)\$PARAMETER(?:'|&#39;): (?:'|&#39;)(\w+)(?:'|&#39;)\}"
+    checks = re.sub(parameters, r"\1", _sections(suite, unfold=True))
+    left_out = "<p>Rules that are off or not applicable to this batch are left out.</p>"
+    suite.write_text(html_page(SUITE, f"<h1>Suite {SUITE}</h1>{left_out}\n{checks}"), "utf-8")
+    links = "".join(
+        f'<li><a href="{page.relative_to(docs_dir).as_posix()}">{text}</a></li>'
+        for page, text in ((validation.docs_page, "What this batch was held to, and what was found"), (suite, "Suite"))
+    )
+    index = html_page(title, f"<h1>{shown}</h1>{when}<ul>{links}</ul>")
+    validation.docs_index.write_text(index, "utf-8")
+    shutil.rmtree(docs_dir / "static", ignore_errors=True)  # fonts, and pictures of a guided tour
+
+
+def _headline(validation: BatchValidation) -> str:
+    refusing, warning = len(validation.reasons), len(validation.warnings)
+    warnings = f" {warning} warning{'s' if warning != 1 else ''}." if warning else ""
+    if refusing:
+        return f"Refused: {refusing} rule{'s' if refusing != 1 else ''} failed.{warnings}"
+    return f"Passed: no rule refuses this batch.{warnings}"
+
+
+def _table(results: Sequence[RuleResult]) -> str:
+    rows = "".join(
+        f'<tr><td class="rule">{html.escape(result.rule)}</td>'
+        f'<td class="{result.answer.replace(" ", "-")}">{_MARKS.get(result.answer, result.answer)}</td>'
+        f'<td class="number">{html.escape(result.observed)}</td><td class="number">{html.escape(result.allowed)}</td>'
+        f"<td>{result.severity}</td>"
+        f"<td>{html.escape(result.sentence)}<small>{html.escape(result.setting)}</small></td></tr>"
+        for result in results
+    )
+    heads = ("rule", "answer", "observed", "allowed", "on failure", "in words and where the limit is set")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f'<table id="rules"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _sections(page: Path, *, unfold: bool) -> str:
+    """Return what a page of Data Docs says, without the frame around it.
+
+    Args:
+        page: as Great Expectations wrote it.
+        unfold: show what a click would unfold: of a suite what a rule is for, of a run only versions and time stamps.
+    """
+    reader = _Sections(unfold=unfold)
+    reader.feed(page.read_text("utf-8"))
+    reader.close()
+    return "".join(reader.kept)
+
+
+class _Sections(HTMLParser):
+    """Keeps elements of class ge-section, without scripts, pictures, links and whatever needs a script to work."""
+
+    KEPT_ATTRIBUTES = ("id", "class", "hidden", "colspan", "rowspan")
+    VOID = ("br", "hr", "img", "input", "link", "meta", "wbr")
+    DROPPED = ("script", "style", "button", "nav", "footer", "iframe", "object", "svg")
+
+    def __init__(self, *, unfold: bool) -> None:
+        super().__init__(convert_charrefs=False)
+        self._unfold = unfold
+        self.kept: list[str] = []
+        self._inside = 0  # open elements, counted from the section's own
+        self._dropping = 0  # open elements, counted from the dropped one
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        classes = (dict(attrs).get("class") or "").split()
+        folded = dict(attrs).get("data-toggle") == "collapse" or ("collapse" in classes and not self._unfold)
+        if tag in self.VOID:
+            if self._inside and not self._dropping and tag == "br":
+                self.kept.append(f"<{tag}>")
+            return
+        if self._dropping or tag in self.DROPPED or folded:
+            self._dropping += 1
+            return
+        if self._inside or "ge-section" in classes:
+            self._inside += 1
+            written = (
+                f" {name}" if value is None else f' {name}="{html.escape(value)}"'
+                for name, value in attrs
+                if name in self.KEPT_ATTRIBUTES
+            )
+            self.kept.append(f"<{_renamed(tag)}{''.join(written)}>")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        if self._dropping:
+            self._dropping -= 1
+        elif self._inside:
+            self._inside -= 1
+            self.kept.append(f"</{_renamed(tag)}>")
+
+    def handle_data(self, data: str) -> None:
+        self._keep(html.escape(data, quote=False))
+
+    def handle_entityref(self, name: str) -> None:
+        self._keep(f"&{name};")
+
+    def handle_charref(self, name: str) -> None:
+        self._keep(f"&#{name};")
+
+    def _keep(self, text: str) -> None:
+        if self._inside and not self._dropping:
+            self.kept.append(text)
+
+
+def _renamed(tag: str) -> str:
+    return "span" if tag == "a" else tag  # a presigned object has no neighbours to link to

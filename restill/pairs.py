@@ -1,17 +1,19 @@
 """Sentence pairs: what a stored pair is, and the row rules that each incoming row must keep.
 
-Labels are 0, 1, 0.0, 1.0, a graded score in [0, 1], true or false in any case, or nothing (unlabelled). Anything else
-is a bad label, `nan` and `null` included.
+Labels are 0, 1, 0.0, 1.0, a graded score in [0, 1], true or false in any case, a spelling named in
+`data.row_rules.labels`, or nothing (unlabelled). Anything else is a bad label, `nan` and `null` included.
 """
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import functools
+import unicodedata
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-RULES_VERSION = 1  # raise it when the same file would give other accepted rows
+from restill.settings import RowRuleSettings
+
+RULES_VERSION = 2  # raise it when the same file would give other accepted rows
 
 SPLITS = ("train", "validation", "test")
 PAIR_SCHEMA = pa.schema(
@@ -22,6 +24,7 @@ PAIR_SCHEMA = pa.schema(
         pa.field("label", pa.float32()),  # in [0, 1]; null: unlabelled
         pa.field("source", pa.string()),
         pa.field("language", pa.string(), nullable=False),  # lower case; und: not known
+        pa.field("created_at", pa.timestamp("us", tz="UTC")),
         pa.field("group", pa.string(), nullable=False),  # 16 hex digits: pairs connected by shared sentences
         pa.field("split", pa.string(), nullable=False),  # one of SPLITS
         pa.field("row", pa.int64(), nullable=False),  # in the source file; 1 is the first after the header
@@ -31,91 +34,88 @@ PAIR_SCHEMA = pa.schema(
 CHINESE = "zh"
 UNKNOWN = "und"
 
-EMPTY_TEXT = "empty_text"
-TOO_LONG = "too_long"
-BAD_LABEL = "bad_label"
-INVALID_UNICODE = "invalid_unicode"
-IDENTICAL = "identical_sides_with_label_0"
-DUPLICATE = "duplicate"
-CONTRADICTORY = "contradictory"
-JOINS_TWO_SPLITS = "joins_two_splits"  # found when the batch is split, not a fault of the row
-REASONS = {
-    EMPTY_TEXT: "a side is empty or has nothing visible",
-    TOO_LONG: "a side has more characters than data.max_characters",
-    BAD_LABEL: "the label is no number in [0, 1], not true or false, and not empty",
-    INVALID_UNICODE: "a side has a replacement, control or non-character: text was damaged on its way",
-    IDENTICAL: "both sides are the same, yet the label says they differ",
-    DUPLICATE: "the same pair, also swapped, came before with this label, or occurs with a label",
-    CONTRADICTORY: "the same pair, also swapped, has different labels in this file; all of them are kept out",
-    JOINS_TWO_SPLITS: "its two sentences belong to different splits",
-}
+
+class Reason(NamedTuple):
+    """Why a row is kept out."""
+
+    name: str
+    meaning: str
+    is_fault: bool = True  # of the file; others say nothing of its quality
+
+
+# A row gets the first that holds. In files, reasons are names; in memory, places in this list, 0 for accepted.
+_ALL = (
+    Reason("empty_text", "a side is empty or has nothing visible"),
+    Reason("too_long", "a side has more characters than data.row_rules.max_characters"),
+    Reason("bad_label", "the label is no number in [0, 1], not true or false, and not empty"),
+    Reason("invalid_unicode", "a side has a replacement, control or non-character: text was damaged on its way"),
+    Reason("bad_created_at", "the time is neither an ISO 8601 date or time nor empty"),
+    Reason("bad_split", "the split column is honoured, and this is no split's name"),
+    Reason("identical_sides_with_label_0", "both sides are the same, yet the label says they differ"),
+    Reason("duplicate", "the same pair, also swapped, came before with this label, or occurs with a label"),
+    Reason("contradictory", "the same pair, also swapped, has different labels in this file; all of them are kept out"),
+    Reason(
+        "forgotten",
+        "it was removed on request (restill data forget); what it says is not kept here either",
+        is_fault=False,
+    ),
+    Reason("already_stored", "the data set has this pair, also swapped, with this label or one", is_fault=False),
+    Reason("contradicts_stored", "the data set has this pair, also swapped, with another label, which stays"),
+    Reason("joins_two_splits", "its two sentences belong to different splits", is_fault=False),
+    Reason("frozen_test", "it has a sentence of the test split, which is frozen (data.freeze_test)", is_fault=False),
+)
+REASONS = {reason.name: reason.meaning for reason in _ALL}
+NO_FAULT = frozenset(reason.name for reason in _ALL if not reason.is_fault)
+NAMES = ("", *REASONS)
+CODES = {name: code for code, name in enumerate(NAMES)}
 
 _INVISIBLE = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"
 _DAMAGED = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\x{FFFD}\x{FFFE}\x{FFFF}]"  # tab and line ends are fine
-_WITHOUT = "\0"  # stands between hashed texts: no accepted text holds it
+_SPLIT_NAMES = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
+NOT_ASKED = -1
 
 
-@dataclass(frozen=True)
-class Checked:
-    """The rows of one file, each either accepted or quarantined with one reason."""
-
-    accepted: pl.DataFrame  # pair_id, text_a, text_b, label, source, language, row; in the file's order
-    quarantined: pl.DataFrame  # text_a, text_b, label, source, language as they came, row, reason
-
-    @property
-    def rows_in(self) -> int:
-        """Return the number of rows of the file."""
-        return self.accepted.height + self.quarantined.height
-
-
-def check_rows(raw: pa.Table, *, max_characters: int) -> Checked:
-    """Apply the row rules to what `readers.read_file` gave; each row gets its first matching reason.
+def judge_rows(came: pl.DataFrame, rules: RowRuleSettings, *, honour_split: bool) -> pl.DataFrame:
+    """Judge each row of a chunk by itself; what concerns several rows is found later.
 
     Texts are brought to Unicode NFC and lose outer white space before anything is judged. A language that the file
     does not tell is `zh` for a pair with Han characters, else `und`.
+
+    Args:
+        came: columns of `readers.RAW_SCHEMA`, all text as it came.
+        rules: limits, and which rules are off.
+        honour_split: whether the split column says where a pair belongs.
+    Returns: `row`, `text_a`, `text_b`, `label` (float32), `source`, `language`, `created_at` as they would be stored,
+        `asked` (place in SPLITS that the file asks for, or -1), `reason` (uint8, a place in NAMES).
     """
-    came = pl.DataFrame(pl.from_arrow(raw))
-    judged = _judge(_normalised(came), max_characters)
-    quarantined = came.join(judged.select("row", "reason").filter(pl.col("reason").is_not_null()), on="row")
-    rows = judged.filter(pl.col("reason").is_null())
-    accepted = rows.select(
-        pl.Series("pair_id", pair_ids(rows["text_a"], rows["text_b"]), pl.String),
-        "text_a",
-        "text_b",
-        "label",
-        "source",
-        "language",
-        "row",
+    frame = _normalised(came, rules)
+    texts = pl.col("text_a", "text_b")
+    broken = {
+        "empty_text": pl.any_horizontal(texts.str.contains(_INVISIBLE)),
+        "too_long": pl.any_horizontal(texts.str.len_chars() > rules.max_characters),
+        "bad_label": pl.col("bad_label"),
+        "invalid_unicode": pl.any_horizontal(texts.str.contains(_DAMAGED)),
+        "bad_created_at": pl.col("bad_created_at"),
+        "bad_split": (pl.col("asked").is_null() if honour_split else pl.lit(False)),
+        "identical_sides_with_label_0": (pl.col("text_a") == pl.col("text_b")) & (pl.col("label") == 0),
+    }
+    reason = pl.lit(0, pl.UInt8)
+    for name, is_broken in reversed(broken.items()):
+        if name not in rules.off:
+            reason = pl.when(is_broken.fill_null(False)).then(pl.lit(CODES[name], pl.UInt8)).otherwise(reason)
+    asked = pl.col("asked").fill_null(NOT_ASKED) if honour_split else pl.lit(NOT_ASKED, pl.Int8)
+    return frame.select(
+        "row", "text_a", "text_b", "label", "source", "language", "created_at", asked.alias("asked"), reason=reason
     )
-    checked = Checked(accepted, quarantined.sort("row"))
-    if checked.rows_in != came.height:
-        raise AssertionError(f"{came.height} rows came, {checked.rows_in} were judged")
-    return checked
 
 
-def pair_ids(text_a: Iterable[str], text_b: Iterable[str]) -> list[str]:
-    """Return an id for each pair: 32 hex digits of the SHA-256 of both texts, whichever comes first."""
-    return [
-        hashlib.sha256(f"{a}{_WITHOUT}{b}".encode() if a <= b else f"{b}{_WITHOUT}{a}".encode()).hexdigest()[:32]
-        for a, b in zip(text_a, text_b, strict=True)
-    ]
-
-
-def content_digest(accepted: pl.DataFrame) -> str:
-    """Return the SHA-256 (hex) of the rows' content, whatever their order and row numbers."""
-    columns = (accepted[name].cast(pl.String).fill_null("") for name in ("text_a", "text_b", "label", "source"))
-    digests = sorted(
-        hashlib.sha256(_WITHOUT.join(values).encode()).digest()
-        for values in zip(*columns, accepted["language"], strict=True)
-    )
-    return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def _normalised(came: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns as they would be stored, and `bad_label`."""
+def _normalised(came: pl.DataFrame, rules: RowRuleSettings) -> pl.DataFrame:
+    """Return the columns as they would be stored, and what is wrong with those that cannot be."""
     label = pl.col("label").fill_null("").str.strip_chars().str.to_lowercase()
-    number = label.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
-    texts = [pl.col(name).fill_null("").str.normalize("NFC").str.strip_chars() for name in ("text_a", "text_b")]
+    spellings = {"true": "1", "false": "0", **{name.lower(): str(value) for name, value in rules.labels.items()}}
+    number = label.replace(spellings).cast(pl.Float64, strict=False)
+    texts = [_composed(came[name].fill_null("")).str.strip_chars() for name in ("text_a", "text_b")]
+    split = pl.col("split").fill_null("").str.strip_chars().str.to_lowercase()
     frame = came.select(
         "row",
         *texts,
@@ -123,10 +123,32 @@ def _normalised(came: pl.DataFrame) -> pl.DataFrame:
         ((label != "") & ~number.is_between(0, 1).fill_null(False)).alias("bad_label"),
         _filled("source"),
         _filled("language").str.to_lowercase(),
+        split.replace_strict({**_SPLIT_NAMES, "": NOT_ASKED}, default=None, return_dtype=pl.Int8).alias("asked"),
+        *_times(came["created_at"]),
     )
     has_han = pl.any_horizontal(pl.col("text_a", "text_b").str.contains(r"\p{Han}"))
     guessed = pl.when(has_han).then(pl.lit(CHINESE)).otherwise(pl.lit(UNKNOWN))
     return frame.with_columns(pl.col("language").fill_null(guessed))
+
+
+def _composed(texts: pl.Series) -> pl.Series:
+    """Return texts in Unicode NFC. Nearly all are; looking costs a tenth of composing."""
+    doubtful = texts.str.contains(_may_not_be_composed())
+    if not doubtful.any():
+        return texts
+    return texts.scatter(doubtful.arg_true(), texts.filter(doubtful).str.normalize("NFC"))
+
+
+@functools.cache
+def _may_not_be_composed() -> str:
+    """Return a pattern of the characters without which a text is in NFC (UAX 15, quick check).
+
+    These are the ones that NFC replaces, and those that join a character before them: marks, and the inner letters of
+    Hangul syllables.
+    """
+    codes = (code for code in range(0x30000) if not 0xD800 <= code < 0xE000)  # all planes with such letters
+    replaced = [rf"\x{{{code:X}}}" for code in codes if not unicodedata.is_normalized("NFC", chr(code))]
+    return r"[\p{M}\x{1161}-\x{1175}\x{11A8}-\x{11C2}" + "".join(replaced) + "]"
 
 
 def _filled(column: str) -> pl.Expr:
@@ -135,41 +157,14 @@ def _filled(column: str) -> pl.Expr:
     return pl.when(stripped != "").then(stripped).alias(column)
 
 
-def _judge(frame: pl.DataFrame, max_characters: int) -> pl.DataFrame:
-    """Return the frame with `reason`, null for accepted rows."""
-    texts = pl.col("text_a", "text_b")
-    alone = (
-        pl.when(pl.any_horizontal(texts.str.contains(_INVISIBLE)))
-        .then(pl.lit(EMPTY_TEXT))
-        .when(pl.any_horizontal(texts.str.len_chars() > max_characters))
-        .then(pl.lit(TOO_LONG))
-        .when("bad_label")
-        .then(pl.lit(BAD_LABEL))
-        .when(pl.any_horizontal(texts.str.contains(_DAMAGED)))
-        .then(pl.lit(INVALID_UNICODE))
-        .when((pl.col("text_a") == pl.col("text_b")) & (pl.col("label") == 0))
-        .then(pl.lit(IDENTICAL))
-    )
-    frame = frame.with_columns(alone.alias("reason"))
-    # Rows that failed alone neither repeat nor contradict anything.
-    sound = frame.filter(pl.col("reason").is_null()).select(
-        "row",
-        "label",
-        pl.min_horizontal("text_a", "text_b").alias("first"),
-        pl.max_horizontal("text_a", "text_b").alias("second"),
-    )
-    pair = ["first", "second"]
-    labels = pl.col("label").drop_nulls().n_unique().over(pair)
-    unlabelled_too = pl.col("label").is_null() & (labels > 0)
-    repeated = pl.col("row") != pl.col("row").min().over([*pair, "label"])
-    among = sound.select(
-        "row",
-        pl.when(repeated | unlabelled_too)
-        .then(pl.lit(DUPLICATE))
-        .when(labels > 1)
-        .then(pl.lit(CONTRADICTORY))
-        .alias("among"),
-    )
-    return frame.join(among, on="row", how="left", maintain_order="left").with_columns(
-        pl.coalesce("reason", "among").alias("reason")
-    )
+def _times(came: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return `created_at` in UTC, and `bad_created_at`. A time without a zone is taken for UTC."""
+    if came.null_count() == len(came):
+        empty = pl.Series("created_at", [None], pl.Datetime("us", "UTC")).new_from_index(0, len(came))
+        return empty, pl.Series("bad_created_at", [False]).new_from_index(0, len(came))
+    text = came.fill_null("").str.strip_chars().str.replace(r"^(\S+)[Tt]", "$1 ").str.replace(r"[Zz]$", "+00:00")
+    zoned = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", strict=False, time_unit="us", time_zone="UTC")
+    plain = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us").dt.replace_time_zone("UTC")
+    dates = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    found = pl.select(pl.coalesce(zoned, plain, dates)).to_series()
+    return found.alias("created_at"), ((text != "") & found.is_null()).alias("bad_created_at")

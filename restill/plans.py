@@ -1,10 +1,9 @@
 """What a retrain would do now: read-only, and decided before anything slow is started."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
-from restill import batches, sample, snapshots, teachers
-from restill.errors import DataRejected
+from restill import incoming, sample, snapshots, teachers
 from restill.gates import Verdict
 from restill.logits import LogitsStore
 from restill.manifests import Manifest, PromotionEntry
@@ -19,9 +18,9 @@ from restill.storage.objects import ObjectStore
 class Plan:
     """The state of the project, and what is left to be done in it."""
 
-    new_files: tuple[Path, ...]  # in the incoming folder, never judged
-    left_files: tuple[str, ...]  # in the incoming folder, and why each stays there, in words
-    named_version: str | None  # what data.dvc names; None: there is no data set yet
+    new_files: tuple[str, ...]  # paths or s3:// addresses of incoming files that were never judged
+    left_files: tuple[str, ...]  # other incoming files, and why each stays where it is, in words
+    named_version: str | None  # what data.dvc names, or what was asked for; None: there is no data set yet
     snapshot: Snapshot | None  # None: the data set is not on this machine (yet)
     missing_sentences: int | None  # without teacher scores; None: not known before the data is here
     challenger: Manifest | None  # the registered student of this data, teacher and configuration
@@ -29,6 +28,7 @@ class Plan:
     verdict: Verdict | None  # the last one of that challenger, against this champion, under these limits
     may_judge_again: bool  # the last one left only latency undecided, and there are tries left
     rolled_back: bool  # a person took that challenger out of service
+    asked_for: bool = False  # a person named the data version: new files wait, and data.dvc stays as it is
 
     @property
     def is_champion(self) -> bool:
@@ -46,10 +46,10 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Return the plan in sentences, in the order of the run."""
-        said = [f"ingest {path.name}" for path in self.new_files]
+        said = [f"ingest {PurePath(place).name}" for place in self.new_files]
         said += [f"leave {left}" for left in self.left_files]
         if self.snapshot is None:
-            if self.named_version == sample.DATA_VERSION:
+            if self.named_version == sample.DATA_VERSION and not self.asked_for:
                 said.append("bring the sample data set to this machine, or make it again")
             elif self.named_version is not None:
                 said.append(f"bring data version {self.named_version[:12]} to this machine")
@@ -77,18 +77,28 @@ class Plan:
         return said
 
 
-def make_plan(settings: Settings, store: ObjectStore) -> Plan:
+def make_plan(settings: Settings, store: ObjectStore, *, data_version: str | None = None) -> Plan:
     """Look at incoming files, data version, teacher scores and registry; change nothing.
 
-    Raises: ConfigurationError, TeacherError, StorageUnreachable, IntegrityError.
+    Args:
+        data_version: plan for this version, or the one that begins so, and for no new files; default: what data.dvc
+            names, with what is new.
+    Raises: ConfigurationError, TeacherError, StorageUnreachable, IntegrityError; VersionNotFound if there is no such
+        data version.
     """
     registry = Registry(store, settings.registry.model)
     history = registry.history(settings.registry.alias)
     champion = history[-1] if history else None
     fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
-    named = snapshots.named_version(settings.root)
-    snapshot = snapshots.current(settings.root)
-    new_files, left_files = _incoming(settings, store, named, snapshot)
+    new_files: tuple[str, ...] = ()
+    left_files: tuple[str, ...] = ()
+    if data_version is None:
+        named = snapshots.named_version(settings.root)
+        snapshot = snapshots.current(settings.root)
+        new_files, left_files = _incoming(settings, store, named, snapshot)
+    else:
+        named = snapshots.find_version(store, data_version).version
+        snapshot = snapshots.opened_version(settings.root, named)
     challenger, missing, found = None, None, []
     if snapshot is not None:
         challenger = registry.find(training_key(snapshot.version, fingerprint, settings))
@@ -109,6 +119,7 @@ def make_plan(settings: Settings, store: ObjectStore) -> Plan:
         verdict=verdict,
         may_judge_again=verdict is not None and verdict.retryable and len(found) < settings.gates.attempts,
         rolled_back=challenger is not None and was_rolled_back(challenger.version, history),
+        asked_for=data_version is not None,
     )
 
 
@@ -139,27 +150,19 @@ def was_rolled_back(version: str, history: list[PromotionEntry]) -> bool:
 
 def _incoming(
     settings: Settings, store: ObjectStore, named: str | None, snapshot: Snapshot | None
-) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the files to be judged, and the others with the reason why they stay."""
-    new: list[Path] = []
+    new: list[str] = []
     left: list[str] = []
-    folder = settings.root / settings.data.incoming
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith("."):
-            continue
-        if not path.is_file():
-            left.append(f"{batches.shown_name(path)}: it is not a file")
-            continue
-        try:
-            outcome = batches.known_outcome(path, settings.data, store)
-        except DataRejected as error:  # unreadable: it must not hold up the others
-            left.append(f"{batches.shown_name(path)}: {error}")
-            continue
-        if outcome is None or (outcome.outcome != "refused" and named is None):
-            new.append(path)
+    for file in incoming.waiting(settings, store):
+        outcome = file.outcome
+        if file.problem is not None:
+            left.append(f"{file.name}: {file.problem}")
+        elif outcome is None or (outcome.outcome != "refused" and named is None):
+            new.append(file.place)
         elif outcome.outcome == "refused":
-            left.append(f"{outcome.file_name}: refused on {outcome.at:%Y-%m-%d %H:%M} UTC")
-        elif snapshot is not None and outcome.batch_id not in snapshot.batches:
+            left.append(f"{file.name}: refused on {outcome.at:%Y-%m-%d %H:%M} UTC")
+        elif snapshot is not None and outcome.batch_id is not None and not snapshot.holds(outcome.batch_id):
             # data.dvc was put back to before it; taking it in again by itself would undo that.
-            left.append(f"{outcome.file_name}: it was taken in, but is not part of this data version (restill ingest)")
+            left.append(f"{file.name}: it was taken in, but is not part of this data version (restill ingest)")
     return tuple(new), tuple(left)

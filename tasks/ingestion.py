@@ -1,24 +1,25 @@
 """ingest_file: accepted batch, quarantine, Data Docs; restore_sample: the first data of a fresh clone."""
 
-from pathlib import Path
-
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from restill import batches, bootstrap, ingest_reports, storage
+from restill import batches, bootstrap, incoming, ingest_reports, storage
 from restill.batches import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
-from tasks.progress import say
+from tasks.progress import reporting, say
 from tasks.step import HOURS, step
 
 LINK_SECONDS = 7 * 24 * 60 * 60  # the longest that S3 presigns for
 
 
-@step("ingest {path.name}", timeout_seconds=6 * HOURS)
-def ingest_file(path: Path, settings: Settings) -> BatchOutcome:
+@step("ingest {place}", timeout_seconds=6 * HOURS)
+def ingest_file(place: str, settings: Settings, *, released_from: str | None = None) -> BatchOutcome:
     """Judge one file and add it to the data set, or refuse it and leave the data set as it was."""
     store = storage.connect(settings.storage, settings.state_dir)
-    outcome = batches.ingest_file(path, settings, store)
+    path = incoming.fetched(place, settings, store)
+    with reporting("ingestion", f"ingesting {batches.shown_name(path)}") as report:
+        outcome = batches.ingest_file(path, settings, store, released_from=released_from, progress=report)
+    incoming.done_with(place, path)
     _show(outcome, store)
     return outcome
 
@@ -36,8 +37,8 @@ def restore_sample(settings: Settings) -> BatchOutcome | None:
 def _show(outcome: BatchOutcome, store: ObjectStore) -> None:
     """Put what became of a file on the run page, with a link to its Data Docs."""
     say(outcome.sentence)
-    for reason in outcome.reasons:
-        say(f"  {reason}")
+    for sentence in (*outcome.reasons, *outcome.warnings):
+        say(f"  {sentence}")
     rows = [{"rows": "accepted", "count": outcome.accepted}]
     rows += [{"rows": f"quarantined: {reason}", "count": count} for reason, count in outcome.quarantined.items()]
     create_table_artifact(

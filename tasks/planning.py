@@ -7,6 +7,7 @@ from tasks.step import MINUTES, step
 
 
 @step("plan", timeout_seconds=10 * MINUTES)
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: Settings, data_version: str | None = None) -> Plan:
     """Look at incoming files, data version, teacher scores and registry; change nothing."""
-    return plans.make_plan(settings, storage.connect(settings.storage, settings.state_dir))
+    store = storage.connect(settings.storage, settings.state_dir)
+    return plans.make_plan(settings, store, data_version=data_version)

@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-Report = Callable[[int, int, str], None]  # done, total, what
+Report = Callable[[int, int, str], None]  # done, total (0: not known yet), what
 
 _ARTIFACT_SECONDS = 2.0  # the API is told at most this often
 _LINE_SECONDS = 10.0  # and a log without a screen this often
@@ -63,14 +63,14 @@ def reporting(key: str, title: str) -> Iterator[Report]:
 
         def report(done: int, total: int, what: str = "") -> None:
             nonlocal sent, printed
-            bar.update(line, completed=done, total=total, what=what)
+            bar.update(line, completed=done, total=total or None, what=what)
             now = time.monotonic()
             if now - sent >= _ARTIFACT_SECONDS:
                 sent = now
-                update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))
+                update_progress_artifact(artifact, progress=100.0 * done / total if total else 0.0)
             if not screen and now - printed >= _LINE_SECONDS:
                 printed = now
-                say(f"{title}: {done:,} of {total:,} {what}")
+                say(f"{title}: {done:,} of {total:,} {what}" if total else f"{title}: {done:,} {what}")
 
         yield report
     update_progress_artifact(artifact, progress=100.0)

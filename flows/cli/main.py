@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_server
-from flows.cli import environment, registry, screen
+from flows.cli import data, environment, ingestion, quarantine, registry, screen
 from flows.cli.screen import Json
 from restill import __version__
 from restill.errors import RestillError
@@ -21,7 +21,6 @@ from restill.settings import find_root, load_settings
 
 if TYPE_CHECKING:
     from flows.retrain import Outcome
-    from restill.batches import BatchOutcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +29,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Distil, judge and promote sentence-pair similarity models, unattended.",
 )
+DataVersion = Annotated[
+    str | None,
+    typer.Option(
+        help="Train on this version of the data set (restill data log) instead of the one that data.dvc names; "
+        "no new files are taken in."
+    ),
+]
 config_app = typer.Typer(no_args_is_help=True, help="What is configured.")
+app.command("ingest")(ingestion.ingest)
+app.add_typer(data.app, name="data")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")
 app.add_typer(config_app, name="config")
 
@@ -81,6 +90,7 @@ def retrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done, like `restill plan`.")
     ] = False,
+    data_version: DataVersion = None,
 ) -> None:
     """Take in new files, distil a student if anything changed, and promote it if it passes every gate."""
     from restill import plans, storage
@@ -88,7 +98,7 @@ def retrain(
     settings = load_settings()
     with screen.out.status("Looking at what is new …"):
         store = storage.connect(settings.storage, settings.state_dir)
-        plan = plans.make_plan(settings, store)
+        plan = plans.make_plan(settings, store, data_version=data_version)
     if dry_run or (plan.nothing_to_do and not force):
         screen.print_lines("Nothing is new" if plan.nothing_to_do else "A retrain would", plan.lines())
         raise typer.Exit(0)
@@ -100,61 +110,23 @@ def retrain(
     ):
         from flows.retrain import retrain as flow
     environment.watch_run()
-    outcome = cast("Outcome", environment.run(flow, force=force))
+    outcome = cast("Outcome", environment.run(flow, force=force, data_version=data_version and plan.named_version))
     screen.print_outcome(outcome)
     raise typer.Exit(1 if outcome.refused else 0)
 
 
 @app.command()
-def plan(as_json: Json = False) -> None:
+def plan(as_json: Json = False, data_version: DataVersion = None) -> None:
     """Say what a retrain would do now. Changes nothing."""
     from restill import plans, storage
 
     settings = load_settings()
-    made = plans.make_plan(settings, storage.connect(settings.storage, settings.state_dir))
+    store = storage.connect(settings.storage, settings.state_dir)
+    made = plans.make_plan(settings, store, data_version=data_version)
     if as_json:
         screen.print_json({"nothing_to_do": made.nothing_to_do, "steps": made.lines()})
         return
     screen.print_lines("Nothing is new" if made.nothing_to_do else "A retrain would", made.lines())
-
-
-@app.command()
-def ingest(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="CSV, TSV, JSON Lines or Parquet; plain, .gz or .zst.", exists=True, dir_okay=False),
-    ],
-    text_a: Annotated[str | None, typer.Option(help="Column with the first sentence.")] = None,
-    text_b: Annotated[str | None, typer.Option(help="Column with the second sentence.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column with 0, 1, a score in [0, 1], or nothing.")] = None,
-    source: Annotated[str | None, typer.Option(help="Column that says where a pair comes from.")] = None,
-    language: Annotated[str | None, typer.Option(help="Column with a language tag.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and report; store nothing.")] = False,
-) -> None:
-    """Validate files of pairs and add them to the data set."""
-    settings = load_settings()
-    named = {"text_a": text_a, "text_b": text_b, "label": label, "source": source, "language": language}
-    columns = settings.data.columns.model_copy(update={key: value for key, value in named.items() if value is not None})
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"columns": columns})})
-    environment.move_native_logs()
-    if dry_run:
-        from restill import batches, storage
-
-        store = storage.connect(settings.storage, settings.state_dir)
-        checked = [batches.check_file(path, settings, store) for path in files]
-        screen.print_batches(checked)
-        raise typer.Exit(1 if any(batch.outcome == "refused" for batch in checked) else 0)
-    with screen.out.status("Starting Prefect …"):
-        from flows.ingest import ingest as flow
-    environment.watch_run()
-    outcomes = cast(
-        "tuple[BatchOutcome, ...]", environment.run(flow, files=[path.resolve() for path in files], columns=columns)
-    )
-    screen.print_batches(outcomes)
-    refused = any(batch.outcome == "refused" for batch in outcomes)
-    if not refused:
-        screen.out.print("Next: [bold]restill retrain[/], and commit data.dvc to keep this version of the data.")
-    raise typer.Exit(1 if refused else 0)
 
 
 @app.command()
@@ -168,7 +140,7 @@ def sample(
     settings = load_settings()
     if drop not in samples.DROPS:
         raise typer.BadParameter(f"{drop!r} is none of {', '.join(samples.DROPS)}", param_hint="--drop")
-    path = samples.write_drop(drop, folder or settings.root / settings.data.incoming)
+    path = samples.write_drop(drop, folder or settings.sample_dir)
     screen.out.print(f"Wrote {path}. Next: [bold]restill retrain[/] takes it in.")
 
 

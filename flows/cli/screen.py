@@ -56,6 +56,10 @@ def print_batches(batches: "list[BatchOutcome] | tuple[BatchOutcome, ...]") -> N
         out.print(f"{mark} {escape(batch.sentence)}")
         for reason in batch.reasons:
             out.print(f"    • {escape(reason)}")
+        for warning in batch.warnings:
+            out.print(f"    [yellow]▲[/] {escape(warning)}")
+        if batch.detected:
+            out.print(f"    read as: {escape(batch.detected)}")
         if batch.report:
             out.print(f"    report: {escape(batch.report)}")
 

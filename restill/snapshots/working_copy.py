@@ -1,20 +1,26 @@
 """DVC and its working copy: what the versions in `restill.snapshots` are made with. Callers hold the lock."""
 
 import hashlib
+import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import filelock
 from botocore.exceptions import BotoCoreError, ClientError
 
-from restill.errors import DataMissing, IntegrityError, StorageUnreachable
+from restill.errors import DataMissing, IntegrityError, RestillError, StorageUnreachable
 from restill.files import write_whole
+from restill.snapshots import contents
+from restill.snapshots.contents import FileRecord
 from restill.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
@@ -38,7 +44,68 @@ DVC_IGNORED = "/config.local\n/tmp\n/cache\n"
 
 REMOTE = "restill"
 REMOTE_KEY = "dvc"
+LOCK_SECONDS = 60 * 60  # a second ingestion queues behind the first
 REQUESTS_AT_ONCE = 8
+FEW_OBJECTS = 32  # up to so many are asked for one by one; a listing answers for 1,000 at once
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Let one process at a time change the data set; others queue. A thread may nest it.
+
+    Raises: RestillError after an hour.
+    """
+    path = root / ".restill" / "data.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path, is_singleton=True)
+    try:
+        with lock.acquire(timeout=LOCK_SECONDS):
+            yield
+    except filelock.Timeout as error:
+        raise RestillError(
+            f"Another process has been changing the data set for {LOCK_SECONDS // 60} minutes (it holds {path}).",
+            hint="Look for another restill process; end it if it hangs. Nothing was changed.",
+        ) from error
+
+
+def named_version(root: Path) -> str | None:
+    """Return the version that data.dvc names; None if there is no data.dvc.
+
+    Raises: IntegrityError if data.dvc is not a pointer to one folder, for example in a merge conflict.
+    """
+    path = root / POINTER
+    try:
+        return pointed_version(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None
+
+
+def pointed_version(pointer: bytes, where: object) -> str:
+    """Return the version that the content of a data.dvc names.
+
+    Args:
+        where: what to call it in the error.
+    Raises: IntegrityError if it is not a pointer to one folder, for example in a merge conflict.
+    """
+    text = pointer.decode("utf-8", "replace")
+    found = re.findall(r"^[\s-]*md5:\s*['\"]?([0-9a-f]{32})\.dir['\"]?\s*$", text, re.MULTILINE)
+    if len(found) != 1:
+        raise IntegrityError(
+            f"{where} names {len(found)} data versions instead of one.",
+            hint=f"Resolve the merge conflict, or bring it back: git checkout {POINTER}",
+        )
+    return str(found[0])
+
+
+def pointed_number(pointer: bytes, name: str, where: object) -> int:
+    """Return `size` or `nfiles` of the content of a data.dvc.
+
+    Raises: IntegrityError if it has none.
+    """
+    found = re.search(rf"^[\s-]*{name}:\s*(\d+)\s*$", pointer.decode("utf-8", "replace"), re.MULTILINE)
+    if found is None:
+        raise IntegrityError(f"{where} has no {name}.", hint="It was not written by DVC.")
+    return int(found[1])
 
 
 def configure_remote(root: Path, store: ObjectStore) -> None:
@@ -131,7 +198,44 @@ def write_pointer(root: Path, stage: Any) -> None:
         write_whole(path, content)
 
 
-def _cached(repo: "Repo", digest: str) -> Path:
+def point(out: "Output", version: str, *, size: int, nfiles: int) -> None:
+    """Make `out` name a version; nothing is written."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
+
+    out.obj = out.files = None
+    out.hash_info = HashInfo("md5", f"{version}.dir")
+    out.meta = Meta(size=size, nfiles=nfiles, isdir=True)
+
+
+def take_in(repo: "Repo", out: "Output", files: Sequence[FileRecord]) -> None:
+    """Make `out` name exactly these files of the working copy, all of them in DVC's local cache.
+
+    As `dvc add`, but only what is new is touched: DVC looks at every stored file, several times.
+    """
+    from dvc_data.hashfile.db import add_update_tree
+    from dvc_data.hashfile.tree import Tree
+
+    cache = repo.cache.local
+    lacking: dict[str, str] = {}
+    for file in files:
+        held = cached(repo, file.md5)
+        if not held.is_file() or held.stat().st_size != file.bytes:
+            held.unlink(missing_ok=True)
+            lacking[file.md5] = out.fs.join(out.fs_path, file.path)
+    if lacking:
+        cache.add(list(lacking.values()), out.fs, list(lacking), hardlink=False, check_exists=False)
+    tree = Tree.from_list(json.loads(contents.listing(files)), hash_name="md5")
+    tree.digest()
+    version = contents.version_of(files)
+    if tree.oid != f"{version}.dir":
+        raise AssertionError(f"DVC calls these files {tree.oid}, Restill {version}")
+    point(out, version, size=sum(file.bytes for file in files), nfiles=len(files))
+    out.obj = add_update_tree(cache, tree)
+
+
+def cached(repo: "Repo", digest: str) -> Path:
+    """Return where DVC's local cache keeps an object, whether it is there or not."""
     return Path(repo.cache.local.oid_to_path(digest))
 
 
@@ -148,7 +252,7 @@ def fetch(repo: "Repo", out: "Output", store: ObjectStore) -> None:
     from dvc_data.hashfile.hash_info import HashInfo
 
     def bring(wanted: set[str]) -> None:
-        lacking = {digest for digest in wanted if not _cached(repo, digest).is_file()}
+        lacking = {digest for digest in wanted if not cached(repo, digest).is_file()}
         if not lacking:
             return
         absent = [digest for digest, size in _sizes(store, lacking).items() if size is None]
@@ -157,11 +261,11 @@ def fetch(repo: "Repo", out: "Output", store: ObjectStore) -> None:
                 _forget_remote(repo)
                 # DVC reads the remote's objects back against their names (`verify`) and drops the ones that lie.
                 repo.cloud.pull({HashInfo("md5", digest) for digest in lacking})
-            absent = [digest for digest in lacking if not _cached(repo, digest).is_file()]
+            absent = [digest for digest in lacking if not cached(repo, digest).is_file()]
         if absent:
             raise DataMissing(
                 f"{len(absent)} of {len(wanted)} objects of data version {out.hash_info.value[:12]} are neither on "
-                f"this machine nor whole in the DVC remote, for example {store.uri(_key(absent[0]))}.",
+                f"this machine nor whole in the DVC remote, for example {store.uri(key(absent[0]))}.",
                 hint="Is storage configured as it was when the data was pushed? An older version may be complete: "
                 f"git log -- {POINTER}",
             )
@@ -171,10 +275,25 @@ def fetch(repo: "Repo", out: "Output", store: ObjectStore) -> None:
 
 
 def put_back(repo: "Repo", out: "Output") -> None:
-    """Make the working copy what `out` names; all of that must be in DVC's local cache."""
-    set_aside(Path(repo.root_dir), repo, digests(out))
+    """Make the working copy what `out` names; all of that must be in DVC's local cache.
+
+    Raises: IntegrityError if the cache holds something else under an object's name.
+    """
+    root = Path(repo.root_dir)
+    set_aside(root, repo, digests(out))
     with translated(f"data version {out.hash_info.value}"):
         out.checkout(force=True)
+    found = f"{contents.version_of(scan(root))}.dir"
+    if found != out.hash_info.value:
+        raise IntegrityError(
+            f"The working copy came out as {found} instead of {out.hash_info.value}: DVC's local cache is damaged.",
+            hint=f"Delete {Path(repo.cache.local.path)} and run again: it is fetched anew from the remote.",
+        )
+
+
+def scan(root: Path) -> tuple[FileRecord, ...]:
+    """Return the files of the working copy; only those that changed since the last time are read."""
+    return contents.scan(root / DATA, memory=root / ".restill" / "cache" / "data-files.json")
 
 
 def set_aside(root: Path, repo: "Repo | None", named: dict[str, str]) -> None:
@@ -189,7 +308,7 @@ def set_aside(root: Path, repo: "Repo | None", named: dict[str, str]) -> None:
         digest = _md5(path) if path.is_file() else ""
         if digest and named.get(relative.as_posix()) == digest:
             continue
-        if repo is not None and digest and _cached(repo, digest).is_file():
+        if repo is not None and digest and cached(repo, digest).is_file():
             path.unlink()
             continue
         aside = root / ".restill" / "set-aside" / relative
@@ -197,34 +316,39 @@ def set_aside(root: Path, repo: "Repo | None", named: dict[str, str]) -> None:
         shutil.move(path, aside)
 
 
-def push(repo: "Repo", out: "Output", store: ObjectStore) -> None:
+def push(repo: "Repo", out: "Output", store: ObjectStore, *, trusted: AbstractSet[str] = frozenset()) -> None:
     """Push what the remote lacks of a version, the folder's object last, and read back what was pushed.
 
+    Args:
+        trusted: objects that are not asked for: the caller knows that the remote holds them.
     Raises: StorageUnreachable; IntegrityError if an object in the remote is not what its name says.
     """
-    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_objects.fs.generic import copy
 
     files = set(digests(out).values())
-    for wanted in (files, {out.hash_info.value}):
+    remote = repo.cloud.get_remote_odb(REMOTE)
+    for wanted in (files - trusted, {out.hash_info.value}):
         lacking = _lacking(repo, store, wanted)
         if not lacking:
             continue
         with translated(f"data version {out.hash_info.value}"):
-            _forget_remote(repo)
-            failed = repo.cloud.push({HashInfo("md5", digest) for digest in lacking}).failed
-        if failed or _lacking(repo, store, lacking):
+            # What `dvc push` ends in; before, it would list the remote to find out what is known here.
+            ordered = sorted(lacking)
+            sources = [str(cached(repo, digest)) for digest in ordered]
+            copy(repo.cache.local.fs, sources, remote.fs, [remote.oid_to_path(digest) for digest in ordered])
+        if _lacking(repo, store, lacking):
             raise StorageUnreachable(
                 f"The DVC remote {store.uri(REMOTE_KEY)} did not take all of {len(lacking)} objects.",
                 hint="Check the object store and its free space, then run again. The data set is as before.",
             )
         scratch = Path(repo.root_dir) / ".restill" / "cache" / "read-back"
         for digest in sorted(lacking):
-            store.download(_key(digest), scratch)
+            store.download(key(digest), scratch)
             found = _md5(scratch)
             scratch.unlink()
             if found != digest.removesuffix(".dir"):
                 raise IntegrityError(
-                    f"The pushed object {store.uri(_key(digest))} is damaged: "
+                    f"The pushed object {store.uri(key(digest))} is damaged: "
                     f"expected MD5 {digest.removesuffix('.dir')}, found {found}.",
                     hint="Delete that object and run again: it is pushed anew.",
                 )
@@ -246,12 +370,12 @@ def _lacking(repo: "Repo", store: ObjectStore, digests: set[str]) -> set[str]:
     """
     lacking = set()
     for digest, size in _sizes(store, digests).items():
-        expected = _cached(repo, digest).stat().st_size
+        expected = cached(repo, digest).stat().st_size
         if size is None:
             lacking.add(digest)
         elif size != expected:
             raise IntegrityError(
-                f"{store.uri(_key(digest))} has {size:,} bytes instead of {expected:,}.",
+                f"{store.uri(key(digest))} has {size:,} bytes instead of {expected:,}.",
                 hint="Delete that object and run again: it is pushed anew.",
             )
     return lacking
@@ -260,12 +384,21 @@ def _lacking(repo: "Repo", store: ObjectStore, digests: set[str]) -> set[str]:
 def _sizes(store: ObjectStore, digests: set[str]) -> dict[str, int | None]:
     """Return the size of each object in the remote, None where there is none."""
     ordered = sorted(digests)
+    if len(ordered) > FEW_OBJECTS:
+        found = sizes_in_remote(store)
+        return {digest: found.get(key(digest)) for digest in ordered}
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        infos = pool.map(lambda digest: store.head(_key(digest)), ordered)
+        infos = pool.map(lambda digest: store.head(key(digest)), ordered)
         return {digest: info.size if info else None for digest, info in zip(ordered, infos, strict=True)}
 
 
-def _key(digest: str) -> str:
+def sizes_in_remote(store: ObjectStore) -> dict[str, int]:
+    """Return the size of every object in the DVC remote, by its key in the store."""
+    return {info.key: info.size for info in store.list(f"{REMOTE_KEY}/files/md5/")}
+
+
+def key(digest: str) -> str:
+    """Return where the DVC remote keeps an object, as a key of the store."""
     return f"{REMOTE_KEY}/files/md5/{digest[:2]}/{digest[2:]}"
 
 

@@ -67,7 +67,8 @@ class ObjectInfo:
 
     key: str
     size: int
-    modified: datetime
+    modified: datetime  # UTC, whole seconds
+    etag: str = ""  # changes with the content; it is no digest of it
 
 
 class ObjectStore:
@@ -209,7 +210,7 @@ class ObjectStore:
                 answer = self._client.head_object(Bucket=self.connection.bucket, Key=self._full(key))
         except ObjectNotFound:
             return None
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+        return ObjectInfo(key, answer["ContentLength"], _whole(answer["LastModified"]), answer["ETag"])
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with `prefix`, in the order of their keys' bytes.
@@ -224,7 +225,7 @@ class ObjectStore:
             )
             for page in pages:
                 found += [
-                    ObjectInfo(item["Key"][start:], item["Size"], item["LastModified"])
+                    ObjectInfo(item["Key"][start:], item["Size"], _whole(item["LastModified"]), item["ETag"])
                     for item in page.get("Contents", [])
                 ]
         # Servers that keep folders list `a/x` before `a-b`; S3's own order is by bytes.
@@ -384,6 +385,11 @@ class ObjectStore:
         except OSError:
             return False
         return usage.free < FULL_DISK_SHARE * usage.total
+
+
+def _whole(time: datetime) -> datetime:
+    """Return a time as HEAD tells it: a listing may have fractions of a second, a header has none."""
+    return time.replace(microsecond=0)
 
 
 class _Taken(Exception):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from restill import batches, ingest_reports, pairs, readers, snapshots
+from restill import batches, history, ingest_reports, pairs, snapshots
 from restill.errors import DataRejected, StorageUnreachable
 from restill.settings import ColumnSettings, Settings
 from restill.storage.objects import ObjectStore
@@ -59,6 +60,7 @@ def test_a_good_file_becomes_a_version(settings, store):
     outcome = batches.ingest_file(path, settings, store)
     assert outcome.outcome == "accepted"
     assert (outcome.rows_in, outcome.accepted) == (63, 60)
+    assert outcome.detected.startswith("CSV, UTF-8, ',' between fields")
     assert outcome.quarantined == {"bad_label": 1, "duplicate": 1, "empty_text": 1}
     assert outcome.reasons == ()
     assert "60 of 63 rows" in outcome.sentence
@@ -85,14 +87,15 @@ def test_the_report_is_kept_here_and_in_the_store(settings, store):
             assert store.get(folder + path_.relative_to(local).as_posix()) == path_.read_bytes()
     summary = (local / "summary.md").read_text("utf-8")
     assert "62 rows in = 60 accepted + 2 quarantined" in summary
-    assert r"| 61 | bad_label | &lt;b&gt;\|x | q | no |" in summary
-    assert "| positive share | not applicable |" in summary
+    assert r"| 61 | bad\_label | &lt;b&gt;\|x | q | no |" in summary
+    assert "| positive-share | not applicable |" in summary
+    assert "CSV, UTF-8, ',' between fields" in summary
     quarantine = pl.read_parquet(local / "quarantine.parquet")
     assert quarantine.select("row", "text_a", "label", "reason").rows() == [
         (61, "<b>|x", "no", "bad_label"),
         (62, "a", "1", "empty_text"),
     ]
-    kind = store._client.head_object(Bucket=store.connection.bucket, Key=store._full(folder + "data-docs/index.html"))
+    kind = store._client.head_object(Bucket=store.connection.bucket, Key=store._full(folder + "summary.html"))
     assert kind["ContentType"] == "text/html; charset=utf-8"
 
 
@@ -116,7 +119,7 @@ def test_an_unreadable_file_is_refused_and_remembered(settings, store):
     path.write_bytes(b"text_a,text_b\na,b\nc\n")
     outcome = batches.ingest_file(path, settings, store)
     assert (outcome.outcome, outcome.batch_id) == ("refused", None)
-    assert outcome.reasons[0].startswith("drop.csv, line 3: the row that begins here has 1 fields.")
+    assert outcome.reasons[0].startswith("drop.csv, line 3: the row that begins here has 1 field.")
     assert "line 3" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
     assert batches.known_outcome(path, settings.data, store) == outcome
     assert snapshots.current(settings.root) is None
@@ -190,7 +193,7 @@ def test_a_second_batch_moves_nothing_and_leaks_nothing(settings, store):
 def test_a_failed_push_is_no_acceptance(settings, store, monkeypatch):
     path = write(settings.root / "drop.csv", rows(0))
 
-    def unreachable(*_: object) -> None:
+    def unreachable(*_: object, **__: object) -> None:
         raise StorageUnreachable("gone")
 
     with monkeypatch.context() as patch:
@@ -234,21 +237,162 @@ def test_a_dry_run_keeps_nothing_but_a_local_report(settings, store):
     assert not (settings.root / "data").exists()
 
 
-def test_a_partition_is_the_same_bytes_every_time(settings, tmp_path):
-    path = write(tmp_path / "drop.csv", rows(0))
-    raw = readers.read_file(path, settings.data.columns)
+def test_a_partition_is_the_same_bytes_every_time(tmp_path, store):
+    path = write(tmp_path / "drop.csv", [*rows(0), ("", "x", "1")])
     contents = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        batch = batches.split_batch(raw, settings.data, None)
-        partition = batches.write_partition(batch, folder, source_sha256="0")
-        assert [item.name for item in folder.iterdir()] == [partition.name]
-        contents.append([file.read_bytes() for file in sorted(partition.iterdir())])
+    for name in ("a", "b"):
+        settings = Settings(root=tmp_path / name)
+        settings.root.mkdir()
+        outcome = batches.ingest_file(path, settings, store)
+        partition = settings.root / snapshots.PAIRS / f"batch={outcome.batch_id}"
+        assert [item.name for item in partition.parent.iterdir()] == [partition.name]
+        contents.append({file.name: file.read_bytes() for file in sorted(partition.iterdir())})
     assert contents[0] == contents[1]
+    assert list(contents[0]) == ["batch.json", "part-0.parquet"]
     file = pq.ParquetFile(partition / "part-0.parquet")
     assert file.schema_arrow.equals(pairs.PAIR_SCHEMA)
     assert file.metadata.metadata is None
-    # The id of a known batch must not change from version to version: every stored batch carries it.
-    assert partition.name == "batch=b420cca30f6cab32"
+
+
+def test_nothing_is_left_of_the_work(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0)), settings, store)
+    batches.ingest_file(write(settings.root / "two.csv", [("", "", "")]), settings, store)
+    assert not (settings.state_dir / "work").exists()
+
+
+# What the data set has already
+
+
+def test_pairs_that_are_stored_are_not_stored_again(settings, store):
+    """Repeated as it was, swapped, with another label, without one; and a labelled pair that had no label."""
+    unlabelled = [("what is this", "what can this be", "")]
+    batches.ingest_file(write(settings.root / "one.csv", rows(0) + unlabelled), settings, store)
+    again = [
+        rows(0)[0],
+        (rows(1)[0][1], rows(1)[0][0], rows(1)[0][2]),
+        (*rows(2)[0][:2], "1"),
+        (*rows(3)[0][:2], ""),
+        ("what can this be", "what is this", "1"),
+    ]
+    outcome = batches.ingest_file(write(settings.root / "two.csv", again + rows(100)), settings, store)
+    assert outcome.outcome == "accepted"
+    assert outcome.quarantined == {"already_stored": 3, "contradicts_stored": 1}
+    assert outcome.accepted == 61
+    frame = stored(settings)
+    assert frame.filter(pl.col("text_b") == "switch on lamp 2")["label"].to_list() == [0]
+    assert sorted(frame.filter(pl.col("text_a").str.starts_with("what"))["label"].fill_null(-1)) == [-1, 1]
+    third = batches.ingest_file(write(settings.root / "three.csv", [*unlabelled, *rows(200)]), settings, store)
+    assert third.quarantined == {"already_stored": 1}  # a pair that has a label and lacks one has a label
+
+
+def test_a_file_whose_pairs_are_all_stored_changes_nothing(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0)), settings, store)
+    before = snapshots.current(settings.root)
+    part = write(settings.root / "part.csv", [*rows(10, 30), ("", "x", "1")])
+    outcome = batches.ingest_file(part, settings, store)
+    assert (outcome.outcome, outcome.batch_id, outcome.accepted) == ("unchanged", None, 0)
+    assert "holds all pairs of it" in outcome.sentence
+    assert snapshots.current(settings.root) == before
+
+
+def test_contradictions_of_stored_labels_refuse_the_batch(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0)), settings, store)
+    flipped = [(a, b, str(1 - int(label))) for a, b, label in rows(0, 10)]
+    outcome = batches.ingest_file(write(settings.root / "two.csv", flipped + rows(100)), settings, store)
+    assert outcome.outcome == "refused"
+    assert any("max_contradicting_share" in reason for reason in outcome.reasons)
+    summary = (settings.state_dir / outcome.report.removeprefix(store.uri("")).lstrip("/")).read_text("utf-8")
+    assert "the data set says 0" in summary  # ten example rows, and what they contradict
+    assert summary.count("turn lamp 0 on") >= 1
+
+
+def test_the_history_is_made_again_where_it_is_lost_or_damaged(settings, store):
+    """Also when the data set went back to an older version; what was decided is the same."""
+    batches.ingest_file(write(settings.root / "one.csv", rows(0)), settings, store)
+    first = (settings.root / snapshots.POINTER).read_bytes()
+    batches.ingest_file(write(settings.root / "two.csv", rows(100)), settings, store)
+    (file,) = (settings.state_dir / "cache" / "history").glob("*.duckdb")
+    file.write_bytes(b"not a database")
+    mixed = write(settings.root / "three.csv", rows(90, 20) + rows(500))
+    assert batches.check_file(mixed, settings, store).quarantined == {"already_stored": 10}
+    history.forget_file(file.parent)
+    assert batches.check_file(mixed, settings, store).quarantined == {"already_stored": 10}
+    (settings.root / snapshots.POINTER).write_bytes(first)
+    snapshots.pull(settings.root, store)
+    assert batches.check_file(write(settings.root / "four.csv", rows(30, 100)), settings, store).quarantined == {
+        "already_stored": 30
+    }
+
+
+def test_what_the_history_says_is_what_the_partitions_say(settings, store):
+    for name, start in (("one", 0), ("two", 1000)):
+        batches.ingest_file(write(settings.root / f"{name}.csv", rows(start, 300)), settings, store)
+    snapshot = snapshots.current(settings.root)
+    with history.opened(settings.state_dir / "cache" / "history", snapshot) as kept:
+        for batch in snapshot.batches:
+            entry = history.read_entry(snapshot, batch)
+            found = kept.stored(entry.pair)
+            assert found.found.all()
+            assert (found.labels == entry.labels).all()
+            assert (found.swapped == entry.swapped).all()
+            known = kept.known(pl.Series(entry.key_a).unique().sort().to_numpy())
+            places = dict(zip(entry.key_a.tolist(), zip(entry.splits, entry.groups, strict=True), strict=True))
+            assert [places[one] for one in known.keys.tolist()] == list(zip(known.splits, known.groups, strict=True))
+        figures = kept.figures
+    assert (figures.rows, figures.labelled, figures.positive) == (600, 600, 300)
+    with history.opened(settings.root / "another", snapshot) as made_again:
+        assert made_again.figures == figures
+
+
+# Splits
+
+
+def test_a_frozen_test_split_stays_as_it_is(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0, 200)), settings, store)
+    before, tests = snapshots.current(settings.root), stored(settings).filter(pl.col("split") == "test")
+    data = settings.data.model_copy(update={"freeze_test": True})
+    touching = [(tests["text_a"][0], "a new sentence", "1")]
+    outcome = batches.ingest_file(
+        write(settings.root / "two.csv", rows(1000, 200) + touching), settings.model_copy(update={"data": data}), store
+    )
+    assert outcome.quarantined == {"frozen_test": 1}
+    after = snapshots.current(settings.root)
+    assert after.version != before.version
+    assert after.test_version == before.test_version != ""
+    assert after.rows["test"] == before.rows["test"]
+    batches.ingest_file(write(settings.root / "three.csv", rows(2000, 200)), settings, store)
+    assert snapshots.current(settings.root).test_version != before.test_version
+
+
+def test_a_split_column_is_honoured_with_a_warning_about_what_leaks(settings, store):
+    header = [*COLUMNS, "split"]
+    split = ["train", "dev", "test"]
+    content = [(*row, split[place % 3]) for place, row in enumerate(rows(0, 90))]
+    content += [("turn lamp 0 on", "another lamp", "1", "test")]  # its first sentence is in train
+    path = write(settings.root / "drop.csv", content, header)
+    data = settings.data.model_copy(update={"honour_split": True})
+    outcome = batches.ingest_file(path, settings.model_copy(update={"data": data}), store)
+    assert outcome.outcome == "accepted"
+    assert any("1 sentence" in warning for warning in outcome.warnings)
+    frame = stored(settings).sort("row")
+    assert frame["split"].to_list() == [["train", "validation", "test"][place % 3] for place in range(90)] + ["test"]
+
+
+# Pairs without labels
+
+
+def test_a_batch_without_labels_is_taken_in(settings, store):
+    """As the first one, and after a labelled one; no rule on labels speaks."""
+    first = batches.ingest_file(write(settings.root / "one.csv", [(a, b, "") for a, b, _ in rows(0)]), settings, store)
+    batches.ingest_file(write(settings.root / "two.csv", rows(1000)), settings, store)
+    without_column = [row[:2] for row in rows(2000)]
+    third = batches.ingest_file(write(settings.root / "three.csv", without_column, COLUMNS[:2]), settings, store)
+    assert [first.outcome, third.outcome] == ["accepted", "accepted"]
+    assert first.warnings == third.warnings == ()
+    assert stored(settings)["label"].null_count() == 120
+    summary = store.get(third.report.removeprefix(store.uri("")).lstrip("/")).decode()
+    assert "the batch has no labels" in summary
+    assert "soft loss only" in summary
 
 
 def test_text_in_reports_cannot_become_markup():
@@ -260,7 +404,49 @@ def test_the_run_page_gets_the_summary_with_links_that_open_by_themselves(settin
     outcome = batches.ingest_file(write(settings.root / "drop.csv", [*rows(0), ("", "x", "1")]), settings, store)
     page = ingest_reports.with_links(outcome.report, store, seconds=3600)
     links = re.findall(r"\]\(([^)]+)\)", page)
-    assert len(links) == 3  # two suites and the quarantine
+    assert len(links) == 3  # the summary, the batch rules and the quarantine
     for link in links:
         with urllib.request.urlopen(link) as answer:  # noqa: S310 (the test's own server)
             assert answer.status == 200
+
+
+# Git
+
+
+def test_two_machines_that_ingest_at_once_both_end_up_in_the_branch(tmp_path, store):
+    """A competitor pushes another batch while ours is on its way: ours goes on top of it, judged again."""
+    bare = tmp_path / "upstream.git"
+    run_git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    machines = []
+    for name in ("one", "two"):
+        run_git(tmp_path, "clone", "--quiet", str(bare), name)
+        root = tmp_path / name
+        if name == "one":
+            (root / ".gitignore").write_text("/data\n/.restill/\n/.dvc/\n/*.csv\n")
+            run_git(root, "add", ".gitignore")
+            run_git(root, "commit", "--quiet", "-m", "start")
+            run_git(root, "push", "--quiet", "origin", "HEAD:main")
+        made = Settings(root=root)
+        git = made.data.git.model_copy(update={"commit": True, "push": True})
+        machines.append(made.model_copy(update={"data": made.data.model_copy(update={"git": git})}))
+    with ThreadPoolExecutor(2) as pool:
+        started = [
+            pool.submit(batches.ingest_file, write(machine.root / "drop.csv", rows(start)), machine, store)
+            for machine, start in zip(machines, (0, 40), strict=True)
+        ]
+        outcomes = [one.result() for one in started]
+    assert [outcome.outcome for outcome in outcomes] == ["accepted", "accepted"]
+    last = max(machines, key=lambda machine: stored(machine).height)
+    assert stored(last).height == 100  # 20 pairs were in both files, and are stored once
+    assert sorted(outcome.accepted for outcome in outcomes) == [40, 60]
+    named = run_git(bare, "show", "main:data.dvc")
+    assert str(snapshots.named_version(last.root)) in named
+    assert run_git(bare, "rev-list", "--count", "main") == "3"
+    assert snapshots.verify(last.root, store, deep=True) == []
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    command = ["git", *who, *arguments]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()

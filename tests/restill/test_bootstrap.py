@@ -20,7 +20,7 @@ def settings(tmp_path):
 
 
 def name(settings, version):
-    pointer = f"outs:\n- md5: {version}.dir\n  size: 873707\n  nfiles: 2\n  hash: md5\n  path: data\n"
+    pointer = f"outs:\n- md5: {version}.dir\n  size: 873967\n  nfiles: 2\n  hash: md5\n  path: data\n"
     (settings.root / "data.dvc").write_text(pointer)
     return pointer
 

@@ -1,168 +1,235 @@
-"""Batch rules: each refuses what it is for, and none refuses a batch like the data set."""
+"""Great Expectations decides what the rules say, and its Data Docs show that and load nothing."""
 
+import dataclasses
+import math
+import re
+import threading
+from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
 
-from restill import splits
-from restill.expectations import BatchValidation, language_shift, validate
-from restill.pairs import SPLITS
-from restill.profiles import CODE_POINTS, DataSetProfile
-from restill.settings import BatchRuleSettings
+from restill.batch_rules import KINDS, Rule
+from restill.expectations import SUITE, BatchValidation, as_line, validate
 
-ROWS = 40
-TEXTS = [f"turn lamp number {number} on" for number in range(2 * ROWS)]
+ORDER = [kind.name for kind in KINDS]
 
 
-def batch(
-    texts: list[str] = TEXTS, *, positive: float = 0.5, labelled: bool = True, language: str = "en"
-) -> pl.DataFrame:
-    a, b = pl.Series(texts[::2], dtype=pl.String), pl.Series(texts[1::2], dtype=pl.String)
-    rows = len(a)
-    labels = [float(number < positive * rows) if labelled else None for number in range(rows)]
-    return pl.DataFrame(
-        {
-            "pair_id": [f"{number:032x}" for number in range(rows)],
-            "text_a": a,
-            "text_b": b,
-            "label": pl.Series(labels, dtype=pl.Float32),
-            "language": pl.Series([language] * rows, dtype=pl.String),
-            "group": pl.Series(["0" * 16] * rows, dtype=pl.String),
-            "split": pl.Series([SPLITS[number % 3] for number in range(rows)], dtype=pl.String),
-            "row": range(rows),
-            "key_a": splits.sentence_keys(a),
-            "key_b": splits.sentence_keys(b),
-        }
+def rule(name: str, value: float | None = 0.0, **changes: object) -> Rule:
+    kind = next(kind for kind in KINDS if kind.name == name)
+    made = Rule(
+        kind.name,
+        value,
+        0.0 if kind.bounded_below else None,
+        0.5,
+        kind.severity,
+        f"what {name} saw",
+        kind.as_share,
+        kind.setting,
+        kind.note,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def held(docs_dir: Path, *changed: Rule, batch_name: str = "a batch") -> BatchValidation:
+    others = {other.name: other for other in changed}
+    return validate([others.get(name, rule(name)) for name in ORDER], docs_dir=docs_dir, batch_name=batch_name)
+
+
+def answers(validation: BatchValidation) -> dict[str, str]:
+    return {result.rule: result.answer for result in validation.results if result.answer != "pass"}
+
+
+class Page(HTMLParser):
+    """A page's tables as text, its elements, and everything in it that names something else."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.references: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        source = page.read_text("utf-8")
+        self.references += re.findall(r"url\([^)]*\)|@import[^;]*", source)
+        self.feed(source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.references += [value or "" for name, value in attrs if name in ("href", "src", "srcset", "data", "action")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        if tag not in ("meta", "link", "br"):
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if self._open[-1:] and {"td", "th"} & {*self._open}:
+            self.rows[-1][-1] += " ".join(data.split())
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> BatchValidation:
+    return held(
+        tmp_path_factory.mktemp("docs"),
+        rule("positive-share", 0.7),
+        rule("new-words", 0.9),
+        rule("language-shift", math.nan),
+        rule("test-overlap", 0.8, severity="off"),
+        rule("new-characters", None, sentence="there is no data set yet"),
+        rule("mean-length-ratio", 0.5),
+        batch_name='</title><script>alert("x")</script>\u202e.csv',
     )
 
 
-def profile(*, labelled: int = 1000, test_sentences: tuple[str, ...] = ()) -> DataSetProfile:
-    characters = np.zeros(CODE_POINTS, np.bool_)
-    characters[:128] = True
-    return DataSetProfile(
-        rows=1000,
-        labelled=labelled,
-        positive_share=0.5 if labelled else None,
-        mean_length=20.0,
-        languages={"en": 1.0},
-        characters=characters,
-        test_sentences=frozenset(splits.sentence_key(text) for text in test_sentences),
+def test_a_failure_refuses_or_warns_by_its_severity_and_a_nan_never_passes(mixed):
+    assert answers(mixed) == {
+        "positive-share": "fail",
+        "language-shift": "fail",
+        "new-characters": "not applicable",
+        "new-words": "warn",
+        "test-overlap": "off",
+    }
+    assert not mixed.passed
+    assert mixed.reasons == (
+        "What positive-share saw (data.batch_rules.max_label_shift).",
+        "What language-shift saw (data.batch_rules.max_language_shift).",
     )
-
-
-@pytest.fixture
-def judge(tmp_path):
-    def run(
-        accepted: pl.DataFrame,
-        reference: DataSetProfile | None = None,
-        quarantined: dict[str, int] | None = None,
-        **limits: float,
-    ) -> BatchValidation:
-        rules = BatchRuleSettings.model_validate(limits)
-        return validate(accepted, quarantined or {}, reference, rules, max_characters=512, docs_dir=tmp_path)
-
-    return run
-
-
-def failed(validation: BatchValidation) -> list[str]:
-    return [result.rule for result in validation.results if result.passed is False]
-
-
-def not_applicable(validation: BatchValidation) -> list[str]:
-    return [result.rule for result in validation.results if result.passed is None]
-
-
-def test_a_batch_like_the_data_set_passes_every_rule(judge):
-    validation = judge(batch(), profile())
-    assert validation.passed
-    assert validation.reasons == ()
-    assert [result.passed for result in validation.results] == [True] * 8
+    assert mixed.warnings == ("What new-words saw (data.batch_rules.max_new_words).",)
 
 
 @pytest.mark.parametrize(
-    ("accepted", "rule"),
+    ("value", "one_sided", "two_sided"),
     [
-        (batch(TEXTS[:20]), "row count"),
-        (batch(positive=0.7), "positive share"),
-        (batch(positive=0.3), "positive share"),
-        (batch([text * 4 for text in TEXTS]), "mean length ratio"),
-        (batch(["a", "b"] * ROWS), "mean length ratio"),
-        (batch(language="de"), "language shift"),
-        (batch([f"ĸ{text[:3]}" + "ĸ" * 9 for text in TEXTS]), "new characters"),
+        (0.5, "pass", "pass"),
+        (0.25, "pass", "pass"),
+        (0.24, "pass", "fail"),
+        (0.51, "fail", "fail"),
+        (math.nan, "fail", "fail"),
+        (math.inf, "fail", "fail"),
     ],
 )
-def test_each_rule_refuses_what_it_is_for(judge, accepted, rule):
-    validation = judge(accepted, profile())
-    assert not validation.passed
-    assert failed(validation) == [rule]
-    assert "(data.batch_rules." in validation.reasons[0]
-
-
-def test_the_limit_itself_is_allowed(judge):
-    assert judge(batch(positive=0.65), profile(), max_label_shift=0.15001).passed
-    assert judge(batch(), profile(), {"too_long": 10}, max_quarantine_share=0.2).passed
-    assert failed(judge(batch(), profile(), {"too_long": 11}, max_quarantine_share=0.2)) == ["quarantine share"]
-
-
-def test_pairs_between_two_splits_are_not_held_against_the_file(judge):
-    assert judge(batch(), profile(), {"joins_two_splits": 1000}).passed
-
-
-def test_repeated_test_sentences_refuse_the_batch(judge):
-    validation = judge(batch(), profile(test_sentences=(TEXTS[0].upper(), TEXTS[3], TEXTS[4])))
-    assert failed(validation) == ["test overlap"]
-    assert "7.5% of the rows" in validation.reasons[0]
-    assert judge(batch(), profile(test_sentences=(TEXTS[0], TEXTS[1], TEXTS[2]))).passed  # two rows of forty: 5 %
-
-
-def test_rules_that_cannot_apply_say_why(judge):
-    first = judge(batch())
-    assert first.passed
-    assert not_applicable(first) == [
-        "positive share",
-        "mean length ratio",
-        "language shift",
-        "new characters",
-        "test overlap",
+def test_every_rule_is_put_to_great_expectations(tmp_path, value, one_sided, two_sided):
+    limited = [
+        rule(kind.name, value, severity="refuse", least=0.25 if kind.bounded_below else None, most=0.5)
+        for kind in KINDS
     ]
-    for unlabelled in (judge(batch(labelled=False), profile()), judge(batch(positive=1), profile(labelled=0))):
-        assert unlabelled.passed
-        assert not_applicable(unlabelled) == ["positive share"]
-        assert "20 are needed" in next(result.sentence for result in unlabelled.results if result.passed is None)
+    found = {result.rule: result.answer for result in held(tmp_path, *limited).results}
+    assert found == {kind.name: two_sided if kind.bounded_below else one_sided for kind in KINDS}
 
 
-def test_a_batch_without_rows_is_refused(judge):
-    validation = judge(batch([]), profile(), {"bad_label": 5})
-    assert failed(validation) == ["row count", "quarantine share"]
+def test_warnings_alone_do_not_refuse(tmp_path):
+    validation = held(tmp_path, rule("row-count", 0.9, severity="warn"))
+    assert validation.passed
+    assert validation.reasons == ()
+    assert len(validation.warnings) == 1
+
+
+def test_the_page_of_the_run_holds_what_was_decided(mixed):
+    page = Page(mixed.docs_page)
+    ours = {row[0]: row[1:4] for row in page.rows[1 : len(ORDER) + 1]}
+    assert [*ours] == ORDER
+    assert ours["positive-share"] == ["✘ fail", "70%", "0% to 50%"]
+    assert ours["language-shift"] == ["✘ fail", "nan%", "at most 50%"]
+    assert ours["new-words"] == ["▲ warn", "90%", "at most 50%"]
+    assert ours["test-overlap"] == ["off", "80%", "at most 50%"]
+    assert ours["new-characters"] == ["not applicable", "–", "–"]
+    assert ours["giant-groups"] == ["✔ pass", "0%", "at most 50%"]
+    assert "Refused: 2 rules failed. 1 warning." in page.text
+    assert "there is no data set yet" in page.text
+
+
+def test_great_expectations_shows_the_same_limits_and_measures(mixed):
+    theirs = [row[1:] for row in Page(mixed.docs_page).rows if row and row[0] == "" and len(row) == 3]
+    assert len(theirs) == len(ORDER) - 2  # without those that are off or not applicable
+    assert ["maximum value must be greater than or equal to0.0and less than or equal to0.5.", "0.7"] in theirs
+    assert ["maximum value must be less than or equal to0.5.", "0.9"] in theirs
+    assert ["maximum value must be less than or equal to0.5.", "--"] in theirs  # no number
+    marks = re.findall(r"fa-(check-circle|times|exclamation-triangle)", mixed.docs_page.read_text("utf-8"))
+    sections = marks[-len(theirs) :]
+    assert sections.count("check-circle") == len(theirs) - 3
+
+
+def test_the_suite_names_its_parameters_and_what_each_rule_is_for(mixed):
+    page = Page(mixed.docs_index.parent / "expectations" / f"{SUITE}.html")
+    assert SUITE.endswith("-v2")
+    assert "positive_share_least" in page.text
+    assert "PARAMETER" not in page.text
+    assert next(kind.note for kind in KINDS if kind.name == "giant-groups") in " ".join(page.text.split())
+
+
+def test_no_page_loads_or_runs_anything(mixed):
+    site = mixed.docs_index.parent
+    files = [path for path in site.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".html"}
+    assert sum(path.stat().st_size for path in files) < 200_000
+    for path in files:
+        page = Page(path)
+        assert "://" not in path.read_text("utf-8")
+        assert page.handlers == []
+        assert not page.tags & {"script", "img", "iframe", "form", "object", "embed", "base"}
+        assert "default-src 'none'" in path.read_text("utf-8")
+        links = [reference for reference in page.references if reference != "data:,"]
+        if path == mixed.docs_index:
+            assert {site / link for link in links} == {*files} - {path}
+        else:
+            assert links == []
+
+
+def test_the_name_of_the_batch_is_text(mixed):
+    for path in (mixed.docs_index, mixed.docs_page):
+        page = Page(path)
+        assert '</title><script>alert("x")</script>⟨U+202E⟩.csv' in page.text
+        assert "\u202e" not in path.read_text("utf-8")
+
+
+def test_a_second_run_replaces_the_site(tmp_path):
+    held(tmp_path, rule("row-count", 0.9), batch_name="first")
+    validation = held(tmp_path, batch_name="second")
+    assert [*tmp_path.rglob("validations/**/*.html")] == [validation.docs_page]
+    assert "first" not in validation.docs_index.read_text("utf-8")
+    assert "Passed" in validation.docs_page.read_text("utf-8")
+
+
+def test_threads_queue(tmp_path):
+    found: dict[int, BatchValidation] = {}
+
+    def run(number: int) -> None:
+        found[number] = held(tmp_path / str(number), rule("new-words", number / 4))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(found[number].warnings) for number in range(4)] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("names", [[], ORDER[1:], [*ORDER, ORDER[0]], [*ORDER[1:], ORDER[0]]])
+def test_no_rule_may_be_left_out(tmp_path, names):
+    with pytest.raises(ValueError, match=r"The batch rules must be .*Take what batch_rules.rules returns"):
+        validate([rule(name) for name in names], docs_dir=tmp_path, batch_name="x")
 
 
 @pytest.mark.parametrize(
-    ("column", "value"),
-    [("split", "dev"), ("pair_id", "0" * 32), ("label", 1.5), ("text_a", ""), ("group", None), ("row", 1)],
+    ("value", "line"),
+    [
+        ("two\nlines\tand  more\x00", "two lines and more"),
+        ("a\u200bb\u2060c\ufeffd", "a⟨U+200B⟩b⟨U+2060⟩c⟨U+FEFF⟩d"),
+        ("\u2066x\u2069\u200f", "⟨U+2066⟩x⟨U+2069⟩⟨U+200F⟩"),
+        ("\ud800", "⟨U+D800⟩"),
+        ("\u3164", "⟨U+3164⟩"),
+        ("上海 café 👍🏽 שלום", "上海 café 👍🏽 שלום"),
+    ],
 )
-def test_a_malformed_row_behind_the_row_rules_is_caught(judge, column, value):
-    accepted = batch()
-    broken = accepted.with_columns(
-        pl.when(pl.col("row") == 5).then(pl.lit(value, accepted.schema[column])).otherwise(pl.col(column)).alias(column)
-    )
-    assert failed(judge(broken, profile())) == ["rows well formed"]
-
-
-def test_data_docs_are_a_site_with_both_suites_and_the_sentences(judge, tmp_path):
-    validation = judge(batch(positive=0.9), profile())
-    assert validation.docs_index == tmp_path / "index.html"
-    assert validation.docs_index.is_file()
-    pages = "".join(page.read_text("utf-8") for page in tmp_path.rglob("*.html"))
-    assert "90.0% of the labels are positive" in pages
-    assert "accepted-rows-v1" in pages
-    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 2_000_000
-    assert all(" " not in path.name for path in Path(tmp_path).rglob("*"))
-
-
-def test_language_shift_by_hand():
-    assert language_shift({"en": 0.5, "zh": 0.5}, {"en": 1.0}) == pytest.approx(0.5)
-    assert language_shift({"de": 1.0}, {"en": 1.0}) == pytest.approx(1.0)
-    # A batch that does not tell its languages differs by its Chinese alone.
-    assert language_shift({"und": 0.8, "zh": 0.2}, {"en": 0.9, "zh-hans": 0.1}) == pytest.approx(0.1)
+def test_hidden_characters_are_shown(value, line):
+    assert as_line(value) == line

@@ -1,168 +1,26 @@
-"""Reading files, row rules and splits."""
+"""Row rules: each row gets its first reason, and no row is lost."""
 
-import csv
-import gzip
-import io
 import json
-import string
+import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rows import raw, reasons, staged, write_partition
 
-from restill import pairs, readers, splits
-from restill.errors import DataRejected
-from restill.settings import ColumnSettings
-from restill.splits import Membership
+from restill import pairs, staging
+from restill.settings import RowRuleSettings
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-DIRTY = sorted((SHARED / "dirty").rglob("*.csv*")) if SHARED.is_dir() else []
-COLUMNS = ColumnSettings()
-HEADER = b"text_a,text_b,label\n"
+BLNS = Path(__file__).parents[3] / "shared" / "data" / "dirty" / "blns" / "blns.json"
+SHORT = RowRuleSettings(max_characters=50)
 
 
-def read(tmp_path: Path, name: str, content: bytes, columns: ColumnSettings = COLUMNS) -> pa.Table:
-    path = tmp_path / name
-    path.write_bytes(content)
-    return readers.read_file(path, columns)
-
-
-def raw(*rows: tuple[str | None, str | None, str | None]) -> pa.Table:
-    a, b, label = zip(*rows, strict=True)
-    nothing = [None] * len(rows)
-    columns = [pa.array(values, pa.large_string()) for values in (a, b, label, nothing, nothing)]
-    return pa.table([*columns, pa.array(range(1, len(rows) + 1))], schema=readers.RAW_SCHEMA)
-
-
-def reasons(table: pa.Table, max_characters: int = 50) -> dict[int, str | None]:
-    checked = pairs.check_rows(table, max_characters=max_characters)
-    found: dict[int, str | None] = dict.fromkeys(checked.accepted["row"])
-    return found | dict(checked.quarantined.select("row", "reason").iter_rows())
-
-
-def zstd(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return bytes(sink.getvalue())
-
-
-def parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
-# Reading
-
-
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd])
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
-def test_every_format_and_compression_gives_the_same_rows(tmp_path, kind, pack):
-    """A newline, a quote and a separator inside a text survive; an empty label stays empty."""
-    rows = [{"text_a": 'a "b", c\nd', "text_b": "转账\t吗", "label": "1"}, {"text_a": "e", "text_b": "f", "label": ""}]
-    table = pa.Table.from_pylist(rows)
-    if kind in ("csv", "tsv"):
-        sink = io.StringIO(newline="")
-        writer = csv.DictWriter(sink, list(rows[0]), delimiter="\t" if kind == "tsv" else ",")
-        writer.writeheader()
-        writer.writerows(rows)
-        content = sink.getvalue().encode("utf-8-sig")
-    else:
-        content = "".join(json.dumps(row) + "\n" for row in rows).encode() if kind == "jsonl" else parquet(table)
-    suffix = {bytes: "", gzip.compress: ".gz", zstd: ".zst"}[pack]
-    got = read(tmp_path, f"p.{kind}{suffix}", pack(content))
-    assert got.schema == readers.RAW_SCHEMA
-    assert got.select(["text_a", "text_b", "label"]).to_pylist() == rows
-    assert got["row"].to_pylist() == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("p.csv", b"", "no rows"),
-        ("p.csv", HEADER, "no rows"),
-        ("p.csv", HEADER + b"a,b,1\nc,d\n", "line 3: the row that begins here has 2 fields"),
-        ("p.csv", HEADER + b'a,"b\nb",1\nc,d,1,x\n', "line 4: the row that begins here has 4 fields"),
-        ("p.csv", HEADER + b'a,"b,1\nc,d,1\n', "line 2: the row that begins here cannot be read"),
-        ("p.csv", HEADER + b'a,"b"c,1\n', "line 2: the row that begins here cannot be read"),
-        ("p.csv", HEADER + b"a,b\0,1\n", "line 2: byte 23 is NUL"),
-        ("p.csv", HEADER + b"a,\xe9t\xe9,1\n", "line 2: byte 22 (0xe9) is not UTF-8"),
-        ("p.csv", "text_a,text_b\na,b\n".encode("utf-16"), "it looks like UTF-16"),
-        ("p.csv", b"a,b\nc,d\n", "there is no column 'text_a' or 'text_b'. Its columns: 'a', 'b'"),
-        ("p.csv", b"text_a,text_b,label,label\na,b,1,0\n", "'label' names 2 columns"),
-        ("p.txt", b"a", "its name says no known format"),
-        ("p.csv.gz", gzip.compress(HEADER + b"a,b,1\n" * 999)[:-12], "cannot be read"),
-        ("p.csv.zst", zstd(HEADER + b"a,b,1\n" * 999)[:-4], "cannot be read"),
-        ("p.parquet", parquet(pa.table({"text_a": ["a"], "text_b": ["b"]}))[:-9], "not readable Parquet"),
-        ("p.parquet", parquet(pa.table({"text_a": ["a"]})), "there is no column 'text_b'"),
-        ("p.parquet", parquet(pa.table({"text_a": [1], "text_b": ["b"]})), "its type is int64"),
-        ("p.jsonl", b'{"text_a": "a", "text_b": "b"}\n{"text_a": "a"\n', "line 2: not valid JSON"),
-        ("p.jsonl", b'{"text_a": "a", "text_b": "b", "text_a": "c"}\n', "a name occurs twice"),
-        ("p.jsonl", b'{"text_a": "a", "text_b": ["b"]}\n', "'text_b' is a list"),
-        ("p.jsonl", b'["a", "b"]\n', "found a JSON list"),
-        ("p.jsonl", b"[" * 100_000 + b"\n", "line 1: not valid JSON"),
-    ],
-)
-def test_an_unreadable_file_is_refused_with_its_place(tmp_path, name, content, said):
-    with pytest.raises(DataRejected, match=name) as refused:
-        read(tmp_path, name, content)
-    assert said in str(refused.value)
-    assert refused.value.hint
-
-
-def test_a_column_that_was_named_must_be_there(tmp_path):
-    """A wrong name for the label must not quietly make every pair unlabelled."""
-    with pytest.raises(DataRejected, match="no column 'score'"):
-        read(tmp_path, "p.csv", HEADER + b"a,b,1\n", ColumnSettings(label="score"))
-
-
-def test_bytes_that_are_not_utf8_inside_parquet_are_refused(tmp_path):
-    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
-    with pytest.raises(DataRejected, match="UTF"):
-        read(tmp_path, "p.parquet", parquet(pa.table({"text_a": bad, "text_b": ["b"]})))
-
-
-@pytest.mark.skipif(not DIRTY, reason="the shared dirty files are not here")
-def test_dirty_files_are_read_whole_or_refused(tmp_path):
-    """Whatever Arrow's lenient reader finds in a file that we accept, we found the same number of rows."""
-    accepted = 0
-    for path in DIRTY:
-        try:
-            head = pa_csv.read_csv(path).column_names
-        except (pa.ArrowException, UnicodeDecodeError, OSError):
-            head = []
-        a, b = head[:2] if len(head) > 1 else ("text_a", "text_b")
-        try:
-            table = readers.read_file(path, ColumnSettings(text_a=a, text_b=b))
-        except DataRejected:
-            continue
-        accepted += 1
-        options = pa_csv.ParseOptions(newlines_in_values=True)
-        assert table.num_rows == pa_csv.read_csv(path, parse_options=options).num_rows, path.name
-        checked = pairs.check_rows(table, max_characters=100)
-        assert checked.rows_in == table.num_rows
-    assert accepted > 40
-
-
-@pytest.mark.skipif(not DIRTY, reason="the shared dirty files are not here")
-def test_naughty_strings_pass_unchanged_or_are_quarantined():
-    strings = json.loads((SHARED / "dirty" / "blns" / "blns.json").read_text("utf-8"))
-    checked = pairs.check_rows(raw(*((text, "x", "1") for text in strings)), max_characters=10_000)
-    assert checked.rows_in == len(strings)
-    assert checked.accepted.height > 400
-
-
-# Row rules
-
-
-def test_each_row_gets_its_first_reason():
-    table = raw(
+def test_each_row_gets_its_first_reason(tmp_path):
+    found = staged(
+        tmp_path,
         ("turn it on", "switch it on", "1"),  # 1
         ("  ", "x", "1"),
         ("\u200b", "x", "1"),
@@ -181,8 +39,11 @@ def test_each_row_gets_its_first_reason():
         ("line\tone\ntwo", "x", "TRUE"),
         ("n", "m", ""),
         ("m", "n", "0.25"),
+        ("o", "p", "1", None, None, "yesterday"),
+        rules=SHORT,
+        chunk=4,
     )
-    assert reasons(table) == {
+    assert reasons(found) == {
         1: None,
         2: "empty_text",
         3: "empty_text",
@@ -201,19 +62,99 @@ def test_each_row_gets_its_first_reason():
         16: None,
         17: "duplicate",
         18: None,
+        19: "bad_created_at",
     }
 
 
-def test_accepted_rows_are_normalised():
-    checked = pairs.check_rows(raw((" cafe\u0301 ", "转账吗", "0.5"), ("a", "b", "")), max_characters=50)
-    assert checked.accepted.select("text_a", "label", "language").rows() == [("café", 0.5, "zh"), ("a", None, "und")]
-    assert pairs.pair_ids(["a"], ["b"]) == pairs.pair_ids(["b"], ["a"])
-    assert pairs.pair_ids(["a"], ["b"]) != pairs.pair_ids(["ab"], [""])
+def test_rules_that_are_off_keep_nothing_out(tmp_path):
+    rows = [("a" * 51, "x", "1"), ("same", "same", "0"), ("o", "p", "1", None, None, "yesterday"), ("", "x", "1")]
+    off = RowRuleSettings(max_characters=50, off=("too_long", "identical_sides_with_label_0", "bad_created_at"))
+    assert reasons(staged(tmp_path, *rows, rules=off)) == {1: None, 2: None, 3: None, 4: "empty_text"}
 
 
-def test_a_lone_surrogate_in_json_is_quarantined(tmp_path):
-    table = read(tmp_path, "p.jsonl", b'{"text_a": "a\\ud800", "text_b": "b"}\n')
-    assert reasons(table) == {1: "invalid_unicode"}
+def test_labels_may_have_other_spellings(tmp_path):
+    rules = RowRuleSettings(labels={"Yes": 1, "no": 0, "maybe": 0.5})
+    found = staged(tmp_path, ("a", "b", "YES"), ("c", "d", " no"), ("e", "f", "maybe"), ("g", "h", "nope"), rules=rules)
+    assert found.labels[:3].tolist() == [1, 0, 0.5]
+    assert reasons(found)[4] == "bad_label"
+    with pytest.raises(ValueError, match="these are not: often"):
+        RowRuleSettings(labels={"often": 1.5})
+
+
+def test_accepted_rows_are_normalised(tmp_path):
+    found = staged(tmp_path, (" cafe\u0301 ", "转账吗", "0.5", " web ", "ZH-cn"), ("a", "b", ""), ("b", "c", "1"))
+    stored, _ = write_partition(found, tmp_path)
+    assert stored.select("text_a", "label", "source", "language").rows() == [
+        ("café", 0.5, "web", "zh-cn"),
+        ("a", None, None, "und"),
+        ("b", 1, None, "und"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("came", "stored"),
+    [
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("2026-03-01 12:30:00", datetime(2026, 3, 1, 12, 30, tzinfo=UTC)),
+        ("2026-03-01T12:30:00.25Z", datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)),
+        (" 2026-03-01T12:30:00+08:00 ", datetime(2026, 3, 1, 4, 30, tzinfo=UTC)),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_time_is_stored_in_utc(tmp_path, came, stored):
+    frame, _ = write_partition(staged(tmp_path, ("a", "b", "1", None, None, came)), tmp_path)
+    assert frame["created_at"].to_list() == [stored]
+
+
+def test_a_split_column_says_where_a_pair_goes_if_it_is_honoured(tmp_path):
+    rows = [("a", "b", "1", "", "", "", name) for name in ("train", "DEV", " test ", "", None, "holdout")]
+    rows = [(f"a{place}", *row[1:]) for place, row in enumerate(rows)]
+    found = staged(tmp_path, *rows, honour_split=True)
+    assert found.asked.tolist() == [0, 1, 2, -1, -1, -1]
+    assert reasons(found)[6] == "bad_split"
+    ignored = staged(tmp_path, *rows)
+    assert ignored.asked.tolist() == [-1] * 6
+    assert ignored.reasons == {}
+
+
+def test_the_content_is_what_the_pairs_say_whatever_their_order(tmp_path):
+    rows = [("a", "b", "1"), ("c", "d", "0"), ("e", "f", "", "web")]
+    digest = staging.content_digest(staged(tmp_path, *rows))
+    assert staging.content_digest(staged(tmp_path, *reversed(rows), ("", "x", "1"), chunk=2)) == digest
+    for other in (("b", "a", "1"), ("a", "b", "0"), ("a", "b", "1", "web"), ("a", "b", "1", "", "en")):
+        assert staging.content_digest(staged(tmp_path, other, *rows[1:])) != digest
+    # The id of a known batch must not change from version to version: every stored batch carries it.
+    assert digest.startswith("d163b9a719afda33")
+
+
+@pytest.mark.skipif(not BLNS.is_file(), reason=f"the shared naughty strings are not in {BLNS}")
+def test_naughty_strings_pass_unchanged_or_are_quarantined(tmp_path):
+    strings = json.loads(BLNS.read_text("utf-8"))
+    rules = RowRuleSettings(max_characters=10_000)
+    found = staged(tmp_path, *((text, f"x{place}", "1") for place, text in enumerate(strings)), rules=rules, chunk=100)
+    stored, _ = write_partition(found, tmp_path)
+    assert stored.height > 400
+    for row, text in stored.select("row", "text_a").iter_rows():
+        assert unicodedata.normalize("NFC", strings[row - 1]).split() == text.split()
+    kept = pl.read_parquet(tmp_path / "quarantine.parquet")
+    assert stored.height + kept.height == len(strings)
+    for row, text in kept.select("row", "text_a").iter_rows():
+        assert strings[row - 1] == text
+
+
+HARD = st.characters(categories=("Mn", "Mc", "Lo", "Lu", "Nd"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(HARD, max_size=6) | st.text(max_size=6), min_size=1, max_size=20))
+def test_texts_are_composed_as_python_composes_them(texts):
+    found = pairs.judge_rows(
+        pl.DataFrame(pl.from_arrow(raw(*((text, "b") for text in texts)))), SHORT, honour_split=False
+    )
+    for text, stored in zip(texts, found["text_a"], strict=True):
+        assert unicodedata.is_normalized("NFC", stored)
+        assert stored in unicodedata.normalize("NFC", text)
 
 
 TEXTS = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["a", "b", "A", " a", "ab", "\u200b"]))
@@ -221,107 +162,15 @@ LABELS = st.one_of(st.none(), st.sampled_from(["0", "1", "0.0", "true", "0.5", "
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(TEXTS, TEXTS, LABELS), min_size=1, max_size=25))
-def test_no_row_is_lost_or_counted_twice(rows):
-    """Rows in = accepted + quarantined; accepted pairs are unique and never contradict each other."""
-    checked = pairs.check_rows(raw(*rows), max_characters=5)
-    numbers = [*checked.accepted["row"], *checked.quarantined["row"]]
-    assert sorted(numbers) == list(range(1, len(rows) + 1))
-    assert checked.quarantined["reason"].null_count() == 0
-    assert checked.accepted["pair_id"].is_unique().all()
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.tuples(st.text(string.printable, max_size=9), st.text("ab,\"\n'\t\r", max_size=9)), min_size=1),
-)
-def test_whatever_a_csv_writer_writes_is_read_back(tmp_path_factory, rows):
-    sink = io.StringIO(newline="")
-    csv.writer(sink, quoting=csv.QUOTE_ALL).writerows([("text_a", "text_b"), *rows])
-    got = read(tmp_path_factory.mktemp("csv"), "p.csv", sink.getvalue().encode())
-    assert list(zip(got["text_a"].to_pylist(), got["text_b"].to_pylist(), strict=True)) == rows
-
-
-# Splits
-
-
-def keyed(*rows: tuple[str, str]) -> pl.DataFrame:
-    a, b = (pl.Series(list(values)) for values in zip(*rows, strict=True))
-    return pl.DataFrame({"text_a": a, "text_b": b, "row": range(len(a))}).with_columns(
-        key_a=splits.sentence_keys(a), key_b=splits.sentence_keys(b)
-    )
-
-
-def assign(frame: pl.DataFrame, known: dict[str, Membership] | None = None) -> splits.Assigned:
-    return splits.assign(frame, known or {}, test_share=0.2, validation_share=0.2)
-
-
-def test_spellings_of_one_sentence_are_one():
-    assert splits.sentence_key("Turn  ON") == splits.sentence_key(" turn on\n") == splits.sentence_key("ｔｕｒｎ　on")
-    assert splits.sentence_key("STRASSE") == splits.sentence_key("straße")
-    assert splits.sentence_key("turn on") != splits.sentence_key("turn off")
-
-
-def test_connected_pairs_go_together_whatever_the_order_of_rows():
-    rows = [(f"{chain} {link}", f"{chain} {link + 1}") for chain in range(60) for link in range(3)]
-    forward = assign(keyed(*rows)).accepted
-    backward = assign(keyed(*reversed(rows))).accepted
-    columns = ["text_a", "split", "group"]
-    assert forward.select(columns).sort("text_a").equals(backward.select(columns).sort("text_a"))
-    assert forward["group"].n_unique() == 60
-    assert forward.group_by("group").agg(pl.col("split").n_unique())["split"].to_list() == [1] * 60
-    assert set(forward["split"]) == {"train", "validation", "test"}
-
-
-def test_a_group_joins_the_split_of_the_sentence_it_shares():
-    known = {splits.sentence_key("old"): Membership("test", "0123456789abcdef")}
-    accepted = assign(keyed(("old", "new"), ("new", "newer")), known).accepted
-    assert accepted.select("split", "group").rows() == [("test", "0123456789abcdef")] * 2
-
-
-def test_a_pair_between_two_splits_is_kept_out():
-    """a is in test, b in train, so the pair (a, b) can be in neither."""
-    known = {
-        splits.sentence_key("a"): Membership("test", "a" * 16),
-        splits.sentence_key("b"): Membership("train", "b" * 16),
-    }
-    assigned = assign(keyed(("a", "b"), ("a", "A"), ("b", "B ")), known)
-    assert assigned.accepted.select("text_a", "split").rows() == [("a", "test"), ("b", "train")]
-    assert assigned.disagreeing.select("text_a", "text_b", "reason").rows() == [("a", "b", "joins_two_splits")]
-
-
-def test_a_giant_group_is_decided_sentence_by_sentence():
-    star = [("hub", f"leaf {number}") for number in range(1_500)]
-    assigned = assign(keyed(*star))
-    assert assigned.accepted["split"].n_unique() == 1  # the hub's
-    assert 0 < assigned.disagreeing.height < 1_500
-    assert assigned.accepted.height + assigned.disagreeing.height == 1_500
-    assert splits.leaked_sentences(assigned.accepted, {}) == 0
-
-
-@pytest.mark.parametrize("name", ["zh/lcqmc_dev.csv.gz", "en/qqp_dev.csv.gz"])
-def test_no_sentence_of_a_real_file_is_in_two_splits(name):
-    """Also not when the file comes in two batches, and the second batch moves nothing of the first."""
-    if not (SHARED / name).is_file():
-        pytest.skip(f"{SHARED / name} is not here")
-    rows = pairs.check_rows(readers.read_file(SHARED / name, COLUMNS), max_characters=512).accepted
-    rows = rows.with_columns(key_a=splits.sentence_keys(rows["text_a"]), key_b=splits.sentence_keys(rows["text_b"]))
-    known: dict[str, Membership] = {}
-    where: dict[str, set[str]] = {}
-    for part in (rows[: rows.height // 2], rows[rows.height // 2 :]):
-        assigned = splits.assign(part, known, test_share=0.1, validation_share=0.1)
-        assert splits.leaked_sentences(assigned.accepted, known) == 0
-        for key_a, key_b, split, group in assigned.accepted.select("key_a", "key_b", "split", "group").iter_rows():
-            for key in (key_a, key_b):
-                known.setdefault(key, Membership(split, group))
-                where.setdefault(key, set()).add(split)
-    assert sum(len(found) > 1 for found in where.values()) == 0
-    shares = {split: sum(split in found for found in where.values()) / len(where) for split in pairs.SPLITS}
-    assert shares["test"] == pytest.approx(0.1, abs=0.02)
-    assert shares["validation"] == pytest.approx(0.1, abs=0.02)
-
-
-def test_a_leak_would_be_seen():
-    frame = keyed(("a", "b"), ("a", "c")).with_columns(split=pl.Series(["train", "test"]))
-    assert splits.leaked_sentences(frame, {}) == 1
-    assert splits.leaked_sentences(frame[:1], {splits.sentence_key("B"): Membership("test", "")}) == 1
+@given(st.lists(st.tuples(TEXTS, TEXTS, LABELS), min_size=1, max_size=25), st.integers(1, 30))
+def test_no_row_is_lost_or_counted_twice(tmp_path_factory, rows, chunk):
+    """Rows in = accepted + quarantined; accepted pairs are unique, and the quarantine holds rows as they came."""
+    folder = tmp_path_factory.mktemp("rows")
+    found = staged(folder, *rows, rules=RowRuleSettings(max_characters=5), chunk=chunk)
+    stored, _ = write_partition(found, folder)
+    kept = pl.read_parquet(folder / "quarantine.parquet")
+    assert sorted([*stored["row"], *kept["row"]]) == list(range(1, len(rows) + 1))
+    assert kept["reason"].null_count() == 0
+    assert stored["pair_id"].is_unique().all()
+    for row, *came in kept.select("row", "text_a", "text_b", "label").iter_rows():
+        assert tuple(value or "" for value in came) == tuple(value or "" for value in rows[row - 1])

@@ -59,7 +59,7 @@ def plan(**changes):
         ({}, False, "judge bbbbbbbbbbbb, already trained"),
         ({"rolled_back": True, "verdict": verdict(passed=True)}, True, "rolled back"),
         ({"challenger": None}, False, "distill a student"),
-        ({"champion": entry(1, B), "new_files": (SimpleNamespace(name="x.csv"),)}, False, "ingest x.csv"),
+        ({"champion": entry(1, B), "new_files": ("incoming/x.csv",)}, False, "ingest x.csv"),
         ({"snapshot": None, "challenger": None}, False, "bring data version v"),
         ({"snapshot": None, "challenger": None, "named_version": None}, False, "there is no data yet"),
     ],

@@ -1,0 +1,104 @@
+"""`restill quarantine …`: rows that were kept out of the data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.cli import environment, ingestion, screen
+from flows.cli.screen import Json
+from restill.settings import ColumnSettings, FormatSettings, Settings, load_settings
+
+if TYPE_CHECKING:
+    from restill.storage import ObjectStore
+
+app = typer.Typer(no_args_is_help=True, help="Rows that were kept out of the data set, and the way back in.")
+Batch = Annotated[str, typer.Argument(help="Batch, or its first characters (restill quarantine list).")]
+SHOWN_CHARACTERS = 48
+
+
+def _store(settings: Settings) -> "ObjectStore":
+    from restill import storage
+
+    return storage.connect(settings.storage, settings.state_dir)
+
+
+@app.command("list")
+def list_batches(as_json: Json = False) -> None:
+    """List the files with rows in quarantine, newest first."""
+    from restill import quarantine
+
+    found = quarantine.kept_out(_store(load_settings()))
+    if as_json:
+        screen.print_json([outcome.model_dump(mode="json") for outcome in found])
+        return
+    table = Table("batch", "when (UTC)", "file", "was", "kept out", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for outcome in found:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.quarantined.items())
+        when = f"{outcome.at:%Y-%m-%d %H:%M}"
+        table.add_row(str(outcome.batch_id), when, escape(outcome.file_name), outcome.outcome, reasons)
+    screen.out.print(table if found else "No row was kept out so far.")
+
+
+@app.command()
+def show(
+    batch: Batch,
+    reason: Annotated[list[str] | None, typer.Option(help="Only rows with this reason; may be given again.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows to print.")] = 20,
+    to: Annotated[
+        Path | None, typer.Option(help="Write all of them to this CSV file instead, to be corrected.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the rows of a batch that were kept out, as they came, with the reason."""
+    from restill import quarantine
+    from restill.pairs import REASONS
+
+    settings = load_settings()
+    store = _store(settings)
+    outcome = quarantine.find(store, batch)
+    rows = quarantine.rows(outcome, store, settings.state_dir, reasons=reason or ())
+    if to is not None:
+        count = quarantine.write_down(rows, to)
+        screen.out.print(f"Wrote {count:,} rows to {escape(str(to))}. Correct them, delete the others, and then")
+        screen.out.print(f"  [bold]restill quarantine release {outcome.batch_id} {escape(str(to))}[/]")
+        return
+    head = rows.head(limit).collect()
+    if as_json:
+        screen.print_json(head.to_dicts())
+        return
+    screen.out.print(escape(outcome.sentence))
+    for name, count in outcome.quarantined.items():
+        screen.out.print(f"  {count:,} {name}: {REASONS.get(name, '')}")
+    table = Table("row", "reason", "text_a", "text_b", "label", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row, why, *values in head.select("row", "reason", "text_a", "text_b", "label").iter_rows():
+        table.add_row(f"{row:,}", why, *(escape(_shown(value)) for value in values))
+    screen.out.print(table)
+    screen.out.print(f"To correct them: restill quarantine show {outcome.batch_id} --to corrected.csv")
+
+
+@app.command()
+def release(
+    batch: Batch,
+    file: Annotated[Path, typer.Argument(help="What `show --to` wrote, corrected.", exists=True, dir_okay=False)],
+) -> None:
+    """Let corrected rows in: through the same rules; the ones that compare with the data set only warn."""
+    from restill import quarantine
+
+    environment.move_native_logs()
+    outcome = quarantine.find(_store(load_settings()), batch)
+    ingestion.run_and_print(
+        [str(file.resolve())],
+        columns=ColumnSettings(),
+        file_format=FormatSettings(),
+        released_from=outcome.batch_id,
+    )
+
+
+def _shown(value: str | None) -> str:
+    from restill.expectations import as_line
+
+    text = as_line(value or "")
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

@@ -1,0 +1,210 @@
+"""Pairs removed on request, for example of the person who wrote them: a new version without them, for good.
+
+Batches that held them are replaced by the rest of them, and `data/forgotten.json` keeps the pairs from coming back. Old
+versions are immutable and still hold them: `Removal.old_versions` names the ones to be deleted when the law says so.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from restill import forgotten, history, partitions, snapshots
+from restill import keys as hashing
+from restill.errors import ConfigurationError, DataMissing, PointerMoved, RestillError
+from restill.figures import PairFigures
+from restill.forgotten import Forgotten
+from restill.keys import Keys
+from restill.manifests import Manifest
+from restill.pairs import PAIR_SCHEMA, SPLITS
+from restill.registry import Registry
+from restill.settings import Settings
+from restill.snapshots import Snapshot
+from restill.staging import digest_of_content
+from restill.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a request removed, and what still rests on it."""
+
+    pairs: dict[str, int]  # removed, by split
+    batches: tuple[str, ...]  # that held them
+    version: str | None  # the new data version; None: nothing was removed, or this was a dry run
+    models: tuple[Manifest, ...]  # versions of the model whose data held them, newest first
+    champion: str | None  # the model version that is live, if it is one of them
+    old_versions: tuple[str, ...]  # data versions that still hold them
+    in_training: bool  # some were in the training or the validation split
+
+    @property
+    def total(self) -> int:
+        """Return the number of pairs removed."""
+        return sum(self.pairs.values())
+
+
+def forget(
+    settings: Settings,
+    store: ObjectStore,
+    *,
+    pair_ids: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    reason: str,
+    dry_run: bool = False,
+) -> Removal:
+    """Make a data version without these pairs, and keep them from coming back.
+
+    Args:
+        settings: the project.
+        store: where data set and registry are.
+        pair_ids: ids of pairs, 32 hex digits.
+        texts: sentences: every pair with one of them goes, in any spelling that differs only in case and spaces.
+        sources: every pair of these sources goes.
+        reason: why; kept with the version. Do not name the person in it.
+        dry_run: only say what would be removed.
+    Raises: ConfigurationError if nothing is named, or an id is none; DataMissing if there is no data set;
+        StorageUnreachable, IntegrityError.
+    """
+    if wrong := [name for name in pair_ids if len(name) != 32 or set(name) - set("0123456789abcdef")]:
+        raise ConfigurationError(f"{wrong[0]!r} is no pair id: those have 32 hex digits.")
+    if not (pair_ids or texts or sources) or any(not value.strip() for value in (*texts, *sources)):
+        raise ConfigurationError(
+            "Name what is to be forgotten: pair ids, texts or sources.", hint="See restill data forget --help."
+        )
+    asked = Forgotten.named(pair_ids=pair_ids, texts=texts, sources=sources)
+    with snapshots.locked(settings.root):
+        for _ in range(settings.data.git.attempts):
+            try:
+                return _forget(settings, store, asked, reason, dry_run)
+            except PointerMoved as moved:
+                snapshots.adopt(settings.root, store, moved.pointer)
+    raise RestillError(
+        f"Others changed {snapshots.POINTER} {settings.data.git.attempts} times meanwhile; nothing was removed.",
+        hint="Run again, or raise data.git.attempts.",
+    )
+
+
+def _forget(settings: Settings, store: ObjectStore, asked: Forgotten, reason: str, dry_run: bool) -> Removal:
+    with snapshots.changing(settings.root, store) as snapshot:
+        if snapshot is None:
+            raise DataMissing("There is no data set yet, so there is nothing to forget.")
+        work = settings.state_dir / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            replaced = [
+                found for found in (_rest_of(snapshot, batch, asked, work) for batch in snapshot.batches) if found
+            ]
+            everything = forgotten.read(settings.root)
+            more = everything.joined(asked)
+            made = None
+            if not dry_run and more != everything:
+                for rest in replaced:
+                    shutil.rmtree(settings.root / snapshots.PAIRS / f"batch={rest.old}")
+                    if rest.new is not None:
+                        shutil.move(work / rest.new, settings.root / snapshots.PAIRS / f"batch={rest.new}")
+                forgotten.write(settings.root, more)
+                count = sum(sum(rest.removed.values()) for rest in replaced)
+                forgot = f"forgot {count:,} pair{'' if count == 1 else 's'}"
+                made = snapshots.publish(settings.root, store, reason=f"{forgot}: {reason}")
+                history.forget_file(settings.state_dir / "cache" / "history")
+                snapshots.share(settings.root, store, f"Data: {forgot}", settings.data.git)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return _described(settings, store, replaced, made.version if made else None)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """A batch without the pairs that are forgotten."""
+
+    old: str
+    new: str | None  # None: nothing is left
+    removed: dict[str, int]  # by split
+
+
+def _rest_of(snapshot: Snapshot, batch: str, asked: Forgotten, work: Path) -> _Rest | None:
+    """Write what is left of a batch into `work`; None if it has nothing that is forgotten."""
+    removed = dict.fromkeys(SPLITS, 0)
+    parts: dict[str, list[NDArray[np.generic]]] = {}
+    folder = work / f"rest-of-{batch}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    figures = PairFigures()
+    with partitions.stored_rows(folder / snapshots.PARQUET_FILE) as stored:
+        for rows in snapshot.read(PAIR_SCHEMA.names, batch=batch):
+            frame = pl.DataFrame(pl.from_arrow(rows))
+            gone = pl.Series(_matches(frame, asked))
+            for split, count in frame.filter(gone)["split"].value_counts().iter_rows():
+                removed[split] += count
+            kept = frame.filter(~gone)
+            figures += history.pair_figures(kept)
+            stored.write(kept.to_arrow().cast(PAIR_SCHEMA))
+            for name, values in _content(kept).items():
+                parts.setdefault(name, []).append(values)
+    if not any(removed.values()):
+        shutil.rmtree(folder)
+        return None
+    if not figures.rows:
+        shutil.rmtree(folder)
+        return _Rest(batch, None, removed)
+    arrays = {name: np.concatenate(found) for name, found in parts.items()}
+    splits = arrays.pop("splits").astype(np.int8)
+    new = digest_of_content(**arrays)[:16]
+    counts = np.bincount(splits, minlength=len(SPLITS))
+    partitions.write_facts(
+        folder,
+        new,
+        figures,
+        {name: int(count) for name, count in zip(SPLITS, counts, strict=True)},
+        partitions.digest_of_test(arrays["pair"].astype(np.uint64), arrays["labels"].astype(np.float32), splits),
+        replaces=sorted({batch, *snapshot.replaces(batch)}),
+    )
+    folder.rename(work / new)
+    return _Rest(batch, new, removed)
+
+
+def _matches(frame: pl.DataFrame, asked: Forgotten) -> NDArray[np.bool_]:
+    return asked.matches(
+        hashing.from_hexadecimal(frame["pair_id"]),
+        hashing.sentence_keys(frame["text_a"]),
+        hashing.sentence_keys(frame["text_b"]),
+        hashing.text_keys(frame["source"]),
+    )
+
+
+def _content(frame: pl.DataFrame) -> dict[str, NDArray[np.generic]]:
+    made = frame["created_at"].cast(pl.Int64).cast(pl.String)
+    pair: Keys = hashing.from_hexadecimal(frame["pair_id"])
+    return {
+        "pair": pair,
+        "swapped": (frame["text_a"] > frame["text_b"]).to_numpy(),
+        "labels": frame["label"].fill_null(float("nan")).to_numpy(),
+        "rest": hashing.text_keys(frame["source"], frame["language"], made),
+        "splits": frame["split"].replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8).to_numpy(),
+    }
+
+
+def _described(settings: Settings, store: ObjectStore, replaced: Sequence[_Rest], version: str | None) -> Removal:
+    pairs = {split: sum(rest.removed[split] for rest in replaced) for split in SPLITS}
+    held = {rest.old for rest in replaced}
+    registry = Registry(store, settings.registry.model)
+    models = sorted(
+        (manifest for manifest in registry.versions() if held & set(manifest.lineage.batches)),
+        key=lambda manifest: manifest.created_at,
+        reverse=True,
+    )
+    live = registry.champion(settings.registry.alias)
+    records = [record for record in snapshots.versions(store) if held & {batch.batch for batch in record.batches}]
+    return Removal(
+        pairs=pairs,
+        batches=tuple(sorted(held)),
+        version=version,
+        models=tuple(models),
+        champion=live.version if live and live.version in {manifest.version for manifest in models} else None,
+        old_versions=tuple(record.version for record in records),
+        in_training=bool(pairs["train"] or pairs["validation"]),
+    )
