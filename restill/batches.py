@@ -71,7 +71,7 @@ class BatchOutcome(BaseModel):
     reasons: tuple[str, ...]  # why it was refused, a sentence each
     warnings: tuple[str, ...] = ()  # what a person should look at, a sentence each
     detected: str | None = None  # how the file was read, in words
-    released_from: str | None = None  # the batch that these rows were quarantined from, and corrected
+    released_from: str | None = None  # the report whose quarantine these rows come from, corrected
     report: str | None  # address of the report's first page
     at: datetime
     dry_run: bool = False
@@ -111,7 +111,7 @@ def ingest_file(
         path: the file.
         settings: rules and limits.
         store: where reports, decisions and the data set go.
-        released_from: the batch whose quarantine the rows come from. A person has looked at them: rules that hold a
+        released_from: the report whose quarantine the rows come from. A person has looked at them: rules that hold a
             batch against the data set then warn only, and one row is enough.
         progress: called as rows are read and written.
     Raises: DataRejected if there is no such file; StorageUnreachable, DataMissing, IntegrityError if the data set
@@ -150,11 +150,12 @@ def _ingest(
             outcome = outcome.model_copy(update={"report": ingest_reports.upload(judged.folder, store, report)})
         if outcome.outcome == "accepted" and judged.entry is not None:
             _move_in(work, settings.root / snapshots.PAIRS / f"batch={outcome.batch_id}")
-            reason = f"ingested {outcome.file_name} as batch {outcome.batch_id}: {outcome.accepted:,} pairs"
+            counted = f"{outcome.accepted:,} pair{'' if outcome.accepted == 1 else 's'}"
+            reason = f"ingested {outcome.file_name} as batch {outcome.batch_id}: {counted}"
             snapshots.publish(settings.root, store, reason=reason)
             _remember(past, judged.entry, settings)
         if outcome.outcome != "refused":  # also of a batch that is there: the run that added it may have died before
-            message = f"Data: {outcome.accepted:,} pairs of {outcome.file_name}"
+            message = f"Data: {outcome.file_name}, batch {outcome.batch_id}"
             snapshots.share(settings.root, store, message, settings.data.git)
     return outcome
 
@@ -261,7 +262,13 @@ def _judge(
     facts = {"file_name": shown_name(path), "released_from": released_from, "report": None, "at": datetime.now(UTC)}
     try:
         with readers.open_file(path, data.columns, data.format) as reading:
-            staged = stage(_counted(reading, progress), work, data.row_rules, honour_split=data.honour_split)
+            staged = stage(
+                _counted(reading, progress),
+                work,
+                data.row_rules,
+                honour_split=data.honour_split,
+                gone=forgotten.read(settings.root),
+            )
             facts["detected"] = reading.detected.sentence
     except DataRejected as error:
         outcome = BatchOutcome(
@@ -277,8 +284,7 @@ def _judge(
         return _Judged(outcome, folder, None)
 
     batch_id = content_digest(staged)[:16]
-    compared = _compare(staged, past, forgotten.read(settings.root))
-    accepted = int(staged.accepted.sum())
+    staged.rest = staged.rest[:0].copy()  # it was for the digest; with ten million rows it is 80 MB
 
     def decided(
         outcome: Literal["accepted", "refused", "unchanged"],
@@ -287,7 +293,7 @@ def _judge(
     ) -> BatchOutcome:
         return BatchOutcome(
             outcome=outcome,
-            batch_id=batch_id if outcome != "unchanged" or (snapshot and batch_id in snapshot.batches) else None,
+            batch_id=batch_id if staged.accepted.any() else None,
             rows_in=len(staged),
             accepted=int(staged.accepted.sum()),
             quarantined=staged.reasons,
@@ -296,7 +302,10 @@ def _judge(
             **facts,
         )
 
-    if (snapshot is not None and batch_id in snapshot.batches) or (not accepted and compared.repeated):
+    if snapshot is not None and batch_id in snapshot.batches:
+        return _Judged(decided("unchanged"), folder, None)
+    compared = _compare(staged, past)
+    if compared.repeated and not staged.accepted.any():
         return _Judged(decided("unchanged"), folder, None)
 
     split = _split(staged, past, data)
@@ -354,7 +363,7 @@ def _judge(
         ).of,
         leaked_sentences=len(leaked),
         notes=_notes(figures, split),
-        batch_id=batch_id,
+        report_id=folder.name,
     )
     shutil.move(work / partitions.QUARANTINE, folder / partitions.QUARANTINE)
     if outcome.outcome == "refused":
@@ -376,6 +385,7 @@ def _judge(
         **{name: getattr(staged, name)[kept] for name in ("key_a", "key_b", "pair", "labels", "swapped")},
         splits=split.splits[kept],
         groups=split.groups[kept],
+        known=split.known.keys,
     )
     return _Judged(outcome, folder, entry)
 
@@ -390,9 +400,9 @@ class _Compared:
     labels: NDArray[np.float32]  # [rows], of the stored pair; NaN: none
 
 
-def _compare(staged: Staged, past: History, gone: forgotten.Forgotten) -> _Compared:
+def _compare(staged: Staged, past: History) -> _Compared:
     """Keep out what was forgotten on request and what the data set has: a stored pair stays as it is."""
-    staged.keep_out(staged.accepted & gone.holds(staged), "forgotten")
+    staged.keep_out(staged.accepted & staged.forgotten, "forgotten")
     labels = np.full(len(staged), np.nan, np.float32)
     rows = np.flatnonzero(staged.accepted)
     if past.figures is None or not len(rows):
@@ -423,25 +433,26 @@ class _Split:
 
 
 def _split(staged: Staged, past: History, data: DataSettings) -> _Split:
-    rows = np.flatnonzero(staged.accepted)
+    kept = staged.accepted
+    freeze = data.freeze_test and past.figures is not None
     assigned = splits.assign(
-        staged.key_a[rows],
-        staged.key_b[rows],
+        staged.key_a[kept],
+        staged.key_b[kept],
         past.known,
         test_share=data.test_share,
         validation_share=data.validation_share,
-        asked=staged.asked[rows] if data.honour_split else None,
-        freeze_test=data.freeze_test and past.figures is not None,
+        asked=staged.asked[kept] if data.honour_split else None,
+        freeze_test=freeze,
     )
-    staged.keep_out(rows[assigned.splits == UNDECIDED], "joins_two_splits")
-    if data.freeze_test and past.figures is not None:
-        staged.keep_out(rows[assigned.splits == TEST], "frozen_test")
     split, groups, giant = (
         np.full(len(staged), UNDECIDED, np.int8),
         np.zeros(len(staged), np.uint64),
         np.zeros(len(staged), np.bool_),
     )
-    split[rows], groups[rows], giant[rows] = assigned.splits, assigned.groups, assigned.giant
+    split[kept], groups[kept], giant[kept] = assigned.splits, assigned.groups, assigned.giant
+    staged.keep_out(kept & (split == UNDECIDED), "joins_two_splits")
+    if freeze:
+        staged.keep_out(kept & (split == TEST), "frozen_test")
     tests = assigned.known.keys[assigned.known.splits == TEST]
     return _Split(split, groups, assigned.known, tests, assigned.largest_group, giant)
 

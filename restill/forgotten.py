@@ -16,7 +16,6 @@ from restill.errors import IntegrityError
 from restill.files import write_whole
 from restill.keys import Keys
 from restill.snapshots import DATA, POINTER
-from restill.staging import Staged
 
 FILE = "forgotten.json"
 
@@ -47,15 +46,14 @@ class Forgotten(BaseModel):
             sources=tuple(sorted({*self.sources, *other.sources})),
         )
 
-    def matches(self, pair: Keys, key_a: Keys, key_b: Keys, source: Keys) -> NDArray[np.bool_]:
-        """Return which pairs are forgotten, by the keys of pair, sentences and source: ``[pairs]``."""
+    def matches(self, pair: Keys, key_a: Keys, key_b: Keys, sources: pl.Series) -> NDArray[np.bool_]:
+        """Return which pairs are forgotten, by the keys of pair and sentences, and by the source: ``[pairs]``."""
         sentences = _keys(self.sentences)
         found = np.isin(pair, _keys(self.pairs)) | np.isin(key_a, sentences) | np.isin(key_b, sentences)
-        return found | np.isin(source, _keys(self.sources))
+        return found | np.isin(hashing.text_keys(sources), _keys(self.sources)) if self.sources else found
 
-    def holds(self, staged: Staged) -> NDArray[np.bool_]:
-        """Return which staged rows are forgotten."""
-        return self.matches(staged.pair, staged.key_a, staged.key_b, staged.source)
+
+NOTHING_FORGOTTEN = Forgotten()
 
 
 def read(root: Path) -> Forgotten:
@@ -67,7 +65,7 @@ def read(root: Path) -> Forgotten:
     try:
         return Forgotten.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return Forgotten()
+        return NOTHING_FORGOTTEN
     except ValueError as error:
         raise IntegrityError(f"{path} is damaged: {error}", hint=f"Bring it back: git checkout {POINTER}") from error
 

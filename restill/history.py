@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import duckdb
 import numpy as np
@@ -31,7 +31,7 @@ FORMAT = 1  # part of the file's name: raise it when the tables change
 CODE_POINTS = 0x110000
 VOCABULARY_ROWS = 100_000  # of each batch that words are taken from: enough to know a language by
 _WORDS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{M}]+"  # scripts without spaces: by the character
-_MEMORY = "512MB"
+_MEMORY = "256MB"
 _WORD_COUNTS = {"word": pl.UInt64, "count": pl.UInt32}
 
 _TABLES = """
@@ -43,12 +43,10 @@ CREATE TABLE words (word UBIGINT NOT NULL);
 """
 
 _INSERTS = (
-    "INSERT INTO sentences SELECT sentence, min(split), min(grp) FROM sides "
-    "WHERE sentence NOT IN (SELECT sentence FROM sentences) GROUP BY sentence",
+    "INSERT INTO sentences SELECT sentence, min(split), min(grp) FROM sides GROUP BY sentence",
     "INSERT INTO pairs SELECT * FROM new_pairs",
-    "INSERT INTO words SELECT DISTINCT word FROM new_words WHERE word NOT IN (SELECT word FROM words)",
-    "INSERT INTO characters SELECT code_point FROM new_characters "
-    "WHERE code_point NOT IN (SELECT code_point FROM characters)",
+    "INSERT INTO words SELECT * FROM new_words",
+    "INSERT INTO characters SELECT * FROM new_characters",
 )
 
 
@@ -120,6 +118,7 @@ class Entry:
     pair: Keys
     labels: NDArray[np.float32]
     swapped: NDArray[np.bool_]
+    known: Keys | None = None  # its sentences that the history has, ascending; None: not looked up yet
 
 
 class History:
@@ -178,7 +177,7 @@ class History:
 
     def unseen_words(self, words: Keys) -> NDArray[np.bool_]:
         """Return which of these words the data set has never shown."""
-        found = self._join("SELECT place FROM asked WHERE key IN (SELECT word FROM words)", words)
+        found = self._join("SELECT place FROM asked JOIN words ON key = word", words)
         unseen = np.ones(len(words), np.bool_)
         unseen[found["place"].to_numpy()] = False
         return unseen
@@ -196,20 +195,17 @@ class History:
         Raises: duckdb.Error, for example on a full disk.
         """
         connection = self._connection
-        sides = pa.table(
-            {
-                "sentence": np.concatenate([entry.key_a, entry.key_b]),
-                "split": np.concatenate([entry.splits, entry.splits]),
-                "grp": np.concatenate([entry.groups, entry.groups]),
-            }
-        )
+        known = entry.known
+        if known is None:
+            known = self.known(np.unique(np.concatenate([entry.key_a, entry.key_b]))).keys
+        words = entry.vocabulary.words["word"].unique().to_numpy()
+        characters = entry.vocabulary.characters & self.unseen_characters()
         labels = pa.array(entry.labels, pa.float32(), mask=np.isnan(entry.labels))
-        pairs = pa.table({"pair": entry.pair, "label": labels, "swapped": entry.swapped})
         tables = {
-            "sides": sides,
-            "new_pairs": pairs,
-            "new_words": entry.vocabulary.words.to_arrow(),
-            "new_characters": pa.table({"code_point": np.flatnonzero(entry.vocabulary.characters)}),
+            "sides": pa.concat_tables(_new_sentences(entry, side, known) for side in (entry.key_a, entry.key_b)),
+            "new_pairs": pa.table({"pair": entry.pair, "label": labels, "swapped": entry.swapped}),
+            "new_words": pa.table({"word": words[self.unseen_words(words)]}),
+            "new_characters": pa.table({"code_point": np.flatnonzero(characters)}),
         }
         with self._registered(**tables):
             connection.execute("BEGIN")
@@ -306,6 +302,15 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         connection.close()
         raise
     return connection
+
+
+def _new_sentences(entry: Entry, side: Keys, known: Keys) -> pa.Table:
+    """Return the sentences of one side that the history does not have, with where they belong; repeats included."""
+    arrays: dict[str, NDArray[Any]] = {"sentence": side, "split": entry.splits, "grp": entry.groups}
+    if len(known):
+        is_new = ~np.isin(side, known)
+        arrays = {name: values[is_new] for name, values in arrays.items()}
+    return pa.table(arrays)
 
 
 def read_entry(snapshot: Snapshot, batch: str) -> Entry:

@@ -47,7 +47,7 @@ def write_summary(
     examples: Callable[[str], pl.DataFrame | None],
     leaked_sentences: int,
     notes: Sequence[str],
-    batch_id: str = "BATCH",
+    report_id: str = "REPORT",
 ) -> None:
     """Write `summary.md` and `summary.html`. The quarantined rows and the Data Docs beside them are the caller's.
 
@@ -65,7 +65,7 @@ def write_summary(
             optionally `note`, of which the first ten are shown; None where no single row is to blame.
         leaked_sentences: sentences in more than one split.
         notes: further sentences.
-        batch_id: what `restill quarantine` calls the batch.
+        report_id: what `restill quarantine` calls this report.
     Raises: ValueError if rows are missing from the sum.
     """
     quarantined = sum(reasons.values())
@@ -93,7 +93,7 @@ def write_summary(
         *(_rule(result) for result in validation.results),
         "",
         f"The same as web pages: [{DATA_DOCS}/index.html]({DATA_DOCS}/index.html)",
-        *_next_steps(found, batch_id if quarantined else None),
+        *_next_steps(found, report_id if quarantined else None),
     ]
     for result in found:
         rows = examples(result.rule)
@@ -202,12 +202,12 @@ def _rule(result: RuleResult) -> str:
     )
 
 
-def _next_steps(found: Sequence[RuleResult], batch_id: str | None) -> list[str]:
+def _next_steps(found: Sequence[RuleResult], report_id: str | None) -> list[str]:
     """Return what to do about rules that failed or warned, and about rows in quarantine (None: there are none)."""
     steps = []
-    if batch_id is not None:
+    if report_id is not None:
         steps.append(
-            f"See the rows that were kept out: `restill quarantine show {batch_id}`. What can be corrected goes back "
+            f"See the rows that were kept out: `restill quarantine show {report_id}`. What can be corrected goes back "
             "with `restill quarantine release`."
         )
     if any(result.answer == "fail" for result in found):

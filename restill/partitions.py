@@ -157,7 +157,6 @@ def distribute(
     checks.add(
         {
             "pair stored twice": int((pairs[1:] == pairs[:-1]).sum()),
-            "row out of order": int((np.diff(staged.row[accepted]) <= 0).sum()),
             "row lost": abs(len(staged) - stored.written - kept_out.written),
         }
     )

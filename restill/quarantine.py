@@ -22,21 +22,28 @@ def kept_out(store: ObjectStore) -> list[BatchOutcome]:
     return [found for found in reversed(batches.outcomes(store)) if found.quarantined and found.report]
 
 
-def find(store: ObjectStore, batch: str) -> BatchOutcome:
-    """Return the newest file that came to a batch, by its id or the beginning of it.
+def find(store: ObjectStore, name: str) -> BatchOutcome:
+    """Return a file that has rows in quarantine, by the id of its report or of its batch, or the beginning of one.
 
     Raises: VersionNotFound if none or several fit; StorageUnreachable.
     """
-    fitting = [found for found in kept_out(store) if batch and (found.batch_id or "").startswith(batch)]
-    if not fitting or len({found.batch_id for found in fitting}) > 1:
-        several = ", ".join(sorted({str(found.batch_id) for found in fitting}))
-        raise VersionNotFound(
-            f"{batch!r} is the beginning of several batches: {several}."
-            if several
-            else f"No batch {batch!r} has rows in quarantine.",
-            hint="All that have: restill quarantine list.",
-        )
-    return fitting[0]
+    fitting = [
+        found
+        for found in kept_out(store)
+        if name and (report_id(found).startswith(name) or (found.batch_id or "").startswith(name))
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        said = f"{name!r} is the beginning of several reports: {', '.join(map(report_id, fitting))}."
+    else:
+        said = f"No report or batch {name!r} has rows in quarantine."
+    raise VersionNotFound(said, hint="All that have: restill quarantine list.")
+
+
+def report_id(outcome: BatchOutcome) -> str:
+    """Return what the report of a file is called: 16 hex digits."""
+    return str(outcome.report).rsplit("/", 2)[-2]
 
 
 def rows(outcome: BatchOutcome, store: ObjectStore, state_dir: Path, *, reasons: Sequence[str] = ()) -> pl.LazyFrame:
@@ -58,7 +65,7 @@ def rows(outcome: BatchOutcome, store: ObjectStore, state_dir: Path, *, reasons:
             store.download(f"{folder}/{partitions.QUARANTINE}", path)
         except ObjectNotFound as error:
             raise VersionNotFound(
-                f"The quarantine of batch {outcome.batch_id} is gone from {outcome.report}.",
+                f"The quarantine of {outcome.file_name} is gone from {outcome.report}.",
                 hint="Ingest the file again: restill ingest FILE.",
             ) from error
     found = pl.scan_parquet(path)

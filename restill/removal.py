@@ -172,7 +172,7 @@ def _matches(frame: pl.DataFrame, asked: Forgotten) -> NDArray[np.bool_]:
         hashing.from_hexadecimal(frame["pair_id"]),
         hashing.sentence_keys(frame["text_a"]),
         hashing.sentence_keys(frame["text_b"]),
-        hashing.text_keys(frame["source"]),
+        frame["source"],
     )
 
 

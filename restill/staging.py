@@ -1,4 +1,4 @@
-"""The rows of one file on their way into the data set: texts on disk, and in memory some 45 bytes a row.
+"""The rows of one file on their way into the data set: texts on disk, and in memory some 40 bytes a row.
 
 A file is read once into a staged file, chunk by chunk; what concerns several rows (duplicates, splits, what the data
 set has) is decided on arrays of keys; then the staged file is read once more, and every row goes where it belongs.
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from restill import keys as hashing
+from restill.forgotten import NOTHING_FORGOTTEN, Forgotten
 from restill.keys import Keys
 from restill.pairs import CODES, NAMES, NOT_ASKED, judge_rows
 from restill.settings import RowRuleSettings
@@ -31,20 +32,19 @@ class Staged:
     """One file's rows: arrays over all of them in the file's order, and the texts on disk."""
 
     path: Path
-    row: NDArray[np.int64]  # number in the file
     reason: NDArray[np.uint8]  # place in pairs.NAMES; 0: accepted, so far
     key_a: Keys  # of the sentences
     key_b: Keys
     pair: Keys
     swapped: NDArray[np.bool_]  # the first sentence sorts after the second
     labels: NDArray[np.float32]  # NaN: unlabelled
-    source: Keys
     rest: Keys  # of source, language and time
     asked: NDArray[np.int8]  # the split that the file asks for, or NOT_ASKED
+    forgotten: NDArray[np.bool_]  # was removed on request
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.row)
+        return len(self.reason)
 
     @property
     def accepted(self) -> NDArray[np.bool_]:
@@ -81,7 +81,12 @@ _ARRAYS = tuple(name for name in Staged.__dataclass_fields__ if name != "path")
 
 
 def stage(
-    chunks: Iterable[pa.RecordBatch], folder: Path, rules: RowRuleSettings, *, honour_split: bool = False
+    chunks: Iterable[pa.RecordBatch],
+    folder: Path,
+    rules: RowRuleSettings,
+    *,
+    honour_split: bool = False,
+    gone: Forgotten = NOTHING_FORGOTTEN,
 ) -> Staged:
     """Judge every row by itself and in its file, and keep all of them in `folder`.
 
@@ -90,13 +95,14 @@ def stage(
         folder: is there; the staged file is written into it.
         rules: the row rules.
         honour_split: whether the split column says where a pair belongs.
+        gone: what was removed on request; such rows are only marked.
     Raises: what reading `chunks` raises; OSError if the disk is full.
     """
     parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in _ARRAYS}
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(pa.OSFile(str(folder / FILE), "wb"))
         writer = None
-        for arrays, table in in_threads(chunks, lambda chunk: _judged(chunk, rules, honour_split)):
+        for arrays, table in in_threads(chunks, lambda chunk: _judged(chunk, rules, honour_split, gone)):
             for name, values in arrays.items():
                 parts[name].append(values)
             if writer is None:
@@ -138,24 +144,25 @@ def digest_of_content(
 
 
 def _judged(
-    chunk: pa.RecordBatch, rules: RowRuleSettings, honour_split: bool
+    chunk: pa.RecordBatch, rules: RowRuleSettings, honour_split: bool, gone: Forgotten
 ) -> tuple[dict[str, NDArray[np.generic]], pa.Table]:
     """Return the arrays and the staged rows of one chunk."""
     came = pl.DataFrame(pl.from_arrow(chunk))
     judged = judge_rows(came, rules, honour_split=honour_split)
     digests = hashing.pair_digests(judged["text_a"], judged["text_b"])
+    key_a, key_b = hashing.sentence_keys(judged["text_a"]), hashing.sentence_keys(judged["text_b"])
+    pair = hashing.first_words(digests)
     made = judged["created_at"].cast(pl.Int64).cast(pl.String)
     arrays: dict[str, NDArray[np.generic]] = {
-        "row": judged["row"].to_numpy(),
         "reason": judged["reason"].to_numpy(),
-        "key_a": hashing.sentence_keys(judged["text_a"]),
-        "key_b": hashing.sentence_keys(judged["text_b"]),
-        "pair": hashing.first_words(digests),
+        "key_a": key_a,
+        "key_b": key_b,
+        "pair": pair,
         "swapped": (judged["text_a"] > judged["text_b"]).to_numpy(),
         "labels": judged["label"].fill_null(float("nan")).to_numpy(),
-        "source": hashing.text_keys(judged["source"]),
         "rest": hashing.text_keys(judged["source"], judged["language"], made),
         "asked": judged["asked"].to_numpy(),
+        "forgotten": gone.matches(pair, key_a, key_b, judged["source"]),
     }
     staged = _to_stage(came, judged, hashing.pair_ids(digests))
     # Plain strings: polars' own views take twice the time and space to write.

@@ -17,6 +17,7 @@ _ARTIFACT_SECONDS = 2.0  # the API is told at most this often
 _LINE_SECONDS = 10.0  # and a log without a screen this often
 
 _console: Console | None = None
+_lines = True
 
 
 def run_name(flow: str) -> Callable[[], str]:
@@ -24,16 +25,16 @@ def run_name(flow: str) -> Callable[[], str]:
     return lambda: f"{flow}-{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
 
 
-def watch(console: Console | None) -> None:
-    """Show steps and bars on a console; None, the default, only logs to the run."""
-    global _console
-    _console = console
+def watch(console: Console | None, *, lines: bool = True) -> None:
+    """Show bars and, unless `lines` is false, what is said on a console; None, the default, only logs to the run."""
+    global _console, _lines
+    _console, _lines = console, lines
 
 
 def say(text: str) -> None:
     """Log one line to the run, and print it where a person watches."""
     get_run_logger().info(text)
-    if _console is not None:
+    if _console is not None and _lines:
         _console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -35,7 +35,7 @@ def staged(
 
 def reasons(found: Staged) -> dict[int, str | None]:
     """Return the reason of each row, None where it is accepted."""
-    return {int(row): NAMES[code] or None for row, code in zip(found.row, found.reason, strict=True)}
+    return {row: NAMES[code] or None for row, code in enumerate(found.reason, start=1)}
 
 
 def write_partition(found: Staged, folder: Path, known: Known | None = None) -> tuple[pl.DataFrame, history.Entry]:

@@ -55,11 +55,11 @@ def move_native_logs() -> None:
     os.close(log)
 
 
-def watch_run() -> None:
-    """Show a flow's steps here, and keep its server, if it is only there for this run, from outliving it."""
+def watch_run(*, lines: bool = True) -> None:
+    """Show how far a flow is, and what it says unless `lines` is false; end its own server with the run."""
     from tasks import progress
 
-    progress.watch(screen.out)
+    progress.watch(screen.out, lines=lines)
     if not prefect_server.is_set_up():
         prefect_server.end_orphans()
         prefect_server.leave_at_once_on_interrupt(lambda: screen.err.print(f"\n{WAS_INTERRUPTED}"), INTERRUPTED)

@@ -78,7 +78,7 @@ def run_and_print(places: list[str], **parameters: object) -> None:
     """Run the flow on files, print what became of them, and exit."""
     with screen.out.status("Starting Prefect …"):
         from flows.ingest import ingest as flow
-    environment.watch_run()
+    environment.watch_run(lines=False)  # the outcome is printed below
     outcomes = cast("tuple[BatchOutcome, ...]", environment.run(flow, files=places, **parameters))
     screen.print_batches(outcomes)
     refused = any(batch.outcome == "refused" for batch in outcomes)

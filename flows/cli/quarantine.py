@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from restill.storage import ObjectStore
 
 app = typer.Typer(no_args_is_help=True, help="Rows that were kept out of the data set, and the way back in.")
-Batch = Annotated[str, typer.Argument(help="Batch, or its first characters (restill quarantine list).")]
+Report = Annotated[str, typer.Argument(help="Report or batch, or its first characters (restill quarantine list).")]
 SHOWN_CHARACTERS = 48
 
 
@@ -32,19 +32,23 @@ def list_batches(as_json: Json = False) -> None:
 
     found = quarantine.kept_out(_store(load_settings()))
     if as_json:
-        screen.print_json([outcome.model_dump(mode="json") for outcome in found])
+        screen.print_json([{"report_id": quarantine.report_id(one), **one.model_dump(mode="json")} for one in found])
         return
-    table = Table("batch", "when (UTC)", "file", "was", "kept out", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        "report", "when (UTC)", "file", "batch", "was", "kept out", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for outcome in found:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.quarantined.items())
         when = f"{outcome.at:%Y-%m-%d %H:%M}"
-        table.add_row(str(outcome.batch_id), when, escape(outcome.file_name), outcome.outcome, reasons)
+        identity = quarantine.report_id(outcome)
+        batch = outcome.batch_id or "–"
+        table.add_row(identity, when, escape(outcome.file_name), batch, outcome.outcome, reasons)
     screen.out.print(table if found else "No row was kept out so far.")
 
 
 @app.command()
 def show(
-    batch: Batch,
+    report: Report,
     reason: Annotated[list[str] | None, typer.Option(help="Only rows with this reason; may be given again.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most rows to print.")] = 20,
     to: Annotated[
@@ -52,18 +56,18 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the rows of a batch that were kept out, as they came, with the reason."""
+    """Show the rows of a file that were kept out, as they came, with the reason."""
     from restill import quarantine
     from restill.pairs import REASONS
 
     settings = load_settings()
     store = _store(settings)
-    outcome = quarantine.find(store, batch)
+    outcome = quarantine.find(store, report)
     rows = quarantine.rows(outcome, store, settings.state_dir, reasons=reason or ())
     if to is not None:
         count = quarantine.write_down(rows, to)
         screen.out.print(f"Wrote {count:,} rows to {escape(str(to))}. Correct them, delete the others, and then")
-        screen.out.print(f"  [bold]restill quarantine release {outcome.batch_id} {escape(str(to))}[/]")
+        screen.out.print(f"  [bold]restill quarantine release {quarantine.report_id(outcome)} {escape(str(to))}[/]")
         return
     head = rows.head(limit).collect()
     if as_json:
@@ -76,24 +80,24 @@ def show(
     for row, why, *values in head.select("row", "reason", "text_a", "text_b", "label").iter_rows():
         table.add_row(f"{row:,}", why, *(escape(_shown(value)) for value in values))
     screen.out.print(table)
-    screen.out.print(f"To correct them: restill quarantine show {outcome.batch_id} --to corrected.csv")
+    screen.out.print(f"To correct them: restill quarantine show {quarantine.report_id(outcome)} --to corrected.csv")
 
 
 @app.command()
 def release(
-    batch: Batch,
+    report: Report,
     file: Annotated[Path, typer.Argument(help="What `show --to` wrote, corrected.", exists=True, dir_okay=False)],
 ) -> None:
     """Let corrected rows in: through the same rules; the ones that compare with the data set only warn."""
     from restill import quarantine
 
     environment.move_native_logs()
-    outcome = quarantine.find(_store(load_settings()), batch)
+    outcome = quarantine.find(_store(load_settings()), report)
     ingestion.run_and_print(
         [str(file.resolve())],
         columns=ColumnSettings(),
         file_format=FormatSettings(),
-        released_from=outcome.batch_id,
+        released_from=quarantine.report_id(outcome),
     )
 
 

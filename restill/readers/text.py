@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO
@@ -34,6 +35,8 @@ _MAGIC = {
 }
 # What files of sentences are written in; of all that Python knows, short texts look like the oddest.
 _LEGACY = ("gb18030", "big5", "cp932", "euc_jp", "euc_kr", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1256")
+_EAST_ASIAN = _LEGACY[:5]
+SHOWN_SIGNS = 12
 
 
 class Text:
@@ -165,13 +168,15 @@ class Text:
     def _no_such_text(self, line: int, found: str, block: bytes, at: int) -> DataRejected:
         if self._declared:
             return self.refusal(line, found, f"text in {self._shown}, as declared, without NUL bytes")
-        looks = None if self._marked else _suggestion(block, at)
-        if looks is None:
+        looks = [] if self._marked else _suggestions(block, at)
+        if not looks:
             return self.refusal(line, found, f"text in {self._shown} without NUL bytes, or its encoding declared")
+        said = " or ".join(f"{codec} (“{text}”)" if text else codec for codec, text in looks)
+        codec = looks[0][0]
         return DataRejected(
-            f"{self.name}, line {line:,}: {found}; it looks like {looks}.",
+            f"{self.name}, line {line:,}: {found}; it looks like {said}.",
             hint=f"Expected: text in {self._shown}. No encoding is guessed: a wrong guess garbles text unseen. "
-            f'If it is {looks}, say so: --encoding {looks}, or data.format.encoding = "{looks}" in restill.toml.',
+            f'If it is {codec}, say so: --encoding {codec}, or data.format.encoding = "{codec}" in restill.toml.',
         )
 
     @property
@@ -212,20 +217,35 @@ def _shown_encoding(codec: str) -> str:
     return codec.upper() if codec.startswith("utf-") else codec
 
 
-def _suggestion(block: bytes, at: int) -> str | None:
-    """Return the Python name of the encoding that a block looks like, or None; `at` is a byte that is no UTF-8."""
+def _suggestions(block: bytes, at: int) -> list[tuple[str, str]]:
+    """Return the encodings that a block looks like, the likeliest first, and how the text at fault would read in each.
+
+    Args:
+        block: bytes of the file.
+        at: a byte that is no UTF-8.
+    """
     from charset_normalizer import from_bytes  # 40 ms that only a refusal pays
 
     if block[at : at + 1] == b"\0":
         # In UTF-16 each second byte of the header is NUL: the upper half of an ASCII character.
         uppers = {"utf-16-be": block[:64:2], "utf-16-le": block[1:64:2]}
-        return next((codec for codec, half in uppers.items() if half.count(0) > len(half) // 2), None)
+        return [(codec, "") for codec, half in uppers.items() if half.count(0) > len(half) // 2][:1]
     start = max(block.rfind(b"\n", 0, max(at, 0)) + 1, at - SAMPLE_BYTES, 0)
     sample = block[start : start + SAMPLE_BYTES]
     sample = sample[: sample.rfind(b"\n") + 1] or sample
     best = from_bytes(sample, cp_isolation=list(_LEGACY)).best() if sample else None
     if best is None:
-        return None
+        return []
+    readings = {codec: sample.decode(codec, "replace") for codec in _LEGACY}
     # Several may give the same text, as é has one byte in most of Europe: then the most usual one.
-    same = (codec for codec in _LEGACY if sample.decode(codec, "replace") == sample.decode(best.encoding, "replace"))
-    return next(same, None)
+    likeliest = next(codec for codec in _LEGACY if readings[codec] == sample.decode(best.encoding, "replace"))
+    # Of the encodings of East Asia a short text fits several: whoever can read it sees which.
+    others = [codec for codec in _EAST_ASIAN if codec != likeliest and "\ufffd" not in readings[codec]]
+    chosen = [likeliest, *others[:1]] if likeliest in _EAST_ASIAN else [likeliest]
+    return [(codec, _excerpt(readings[codec])) for codec in chosen]
+
+
+def _excerpt(text: str) -> str:
+    """Return the first words of a text that are not ASCII, as can be shown."""
+    found = re.search(r"\w*[^\W\x00-\x7f]\w*", text)
+    return "".join(sign for sign in found[0][:SHOWN_SIGNS] if sign.isprintable()) if found else ""

@@ -158,7 +158,7 @@ def test_what_to_do_names_command_setting_and_severity(tmp_path):
         accepted=99,
         reasons={"too_long": 1},
         validation=validation(new_words="warn", row_count="fail", leaked_sentences="fail"),
-        batch_id="0123456789abcdef",
+        report_id="0123456789abcdef",
     )
     assert "`restill quarantine show 0123456789abcdef`" in text
     assert "`restill quarantine release`" in text

@@ -80,15 +80,19 @@ def test_released_rows_keep_the_row_rules(settings, store):
 def test_a_refused_file_has_a_quarantine_too(settings, store):
     outcome = batches.ingest_file(write(settings.root / "drop.csv", BAD), settings, store)
     assert outcome.outcome == "refused"
-    assert quarantine.rows(quarantine.find(store, outcome.batch_id), store, settings.state_dir).collect().height == 4
+    assert outcome.batch_id is None  # nothing of it could make a batch
+    other = batches.ingest_file(write(settings.root / "other.csv", [("", "", "")]), settings, store)
+    for one, count in ((outcome, 4), (other, 1)):
+        found = quarantine.find(store, quarantine.report_id(one))
+        assert quarantine.rows(found, store, settings.state_dir).collect().height == count
 
 
 def test_what_is_not_there_is_named(settings, store):
-    with pytest.raises(VersionNotFound, match="No batch 'abc' has rows"):
+    with pytest.raises(VersionNotFound, match="No report or batch 'abc' has rows"):
         quarantine.find(store, "abc")
     first = batches.ingest_file(write(settings.root / "drop.csv", GOOD + BAD), settings, store)
     batches.ingest_file(write(settings.root / "two.csv", [(f"{a}!", b, c) for a, b, c in GOOD] + BAD), settings, store)
-    with pytest.raises(VersionNotFound, match="No batch ''"):
+    with pytest.raises(VersionNotFound, match="No report or batch ''"):
         quarantine.find(store, "")
     with pytest.raises(ConfigurationError, match="'bad' is no reason"):
         quarantine.rows(first, store, settings.state_dir, reasons=["bad"])
