@@ -6,9 +6,9 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from restill.batches import BatchOutcome
 from restill.decisions import Decision
 from restill.errors import RegistryConflict
+from restill.ledger import BatchOutcome
 from restill.manifests import PromotionEntry
 from restill.plans import Plan
 from restill.settings import Settings, load_settings

@@ -1,9 +1,9 @@
 """The first run of a fresh clone: data.dvc names the sample data set, and nobody holds it yet, so it is made again."""
 
 from restill import batches, sample, snapshots
-from restill.batches import BatchOutcome
 from restill.errors import DataMissing, IntegrityError
 from restill.files import write_whole
+from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage.objects import ObjectStore
 

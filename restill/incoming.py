@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from restill import batches, partitions, readers
-from restill.batches import BatchOutcome
+from restill import ledger, partitions, readers
 from restill.errors import ConfigurationError, DataRejected
+from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage.objects import ObjectInfo, ObjectNotFound, ObjectStore
 
@@ -76,7 +76,7 @@ def done_with(place: str, path: Path) -> None:
 def _files(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
     folder = settings.root / settings.data.incoming
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        name = batches.shown_name(path)
+        name = ledger.shown_name(path)
         if name.startswith("."):
             continue
         if not path.is_file():
@@ -85,7 +85,7 @@ def _files(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
             yield IncomingFile(str(path), name, None, f"its name ends in none of {', '.join(readers.FORMATS)}")
         else:
             try:
-                yield IncomingFile(str(path), name, batches.known_outcome(path, settings.data, store))
+                yield IncomingFile(str(path), name, ledger.known_outcome(path, settings.data, store))
             except DataRejected as error:  # unreadable: it must not hold up the others
                 yield IncomingFile(str(path), name, None, str(error))
 
@@ -106,8 +106,8 @@ def _objects(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
         except ObjectNotFound:
             yield IncomingFile(place, name, None)
         else:
-            key = batches.key_of_digest(digest, settings.data)
-            yield IncomingFile(place, name, batches.outcome_of(key, store))
+            key = ledger.key_of_digest(digest, settings.data)
+            yield IncomingFile(place, name, ledger.outcome_of(key, store))
 
 
 def _located(place: str, store: ObjectStore) -> tuple[ObjectStore, str]:

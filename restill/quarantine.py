@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from restill import batches, partitions
-from restill.batches import BatchOutcome
+from restill import ledger, partitions
 from restill.errors import ConfigurationError, VersionNotFound
+from restill.ledger import BatchOutcome
 from restill.pairs import REASONS
 from restill.storage.objects import ObjectNotFound, ObjectStore
 
@@ -19,7 +19,7 @@ def kept_out(store: ObjectStore) -> list[BatchOutcome]:
 
     Raises: StorageUnreachable.
     """
-    return [found for found in reversed(batches.outcomes(store)) if found.quarantined and found.report]
+    return [found for found in reversed(ledger.outcomes(store)) if found.quarantined and found.report]
 
 
 def find(store: ObjectStore, name: str) -> BatchOutcome:

@@ -2,8 +2,8 @@
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from restill import batches, bootstrap, incoming, ingest_reports, storage
-from restill.batches import BatchOutcome
+from restill import batches, bootstrap, incoming, ingest_reports, ledger, storage
+from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
 from tasks.progress import reporting, say
@@ -17,7 +17,7 @@ def ingest_file(place: str, settings: Settings, *, released_from: str | None = N
     """Judge one file and add it to the data set, or refuse it and leave the data set as it was."""
     store = storage.connect(settings.storage, settings.state_dir)
     path = incoming.fetched(place, settings, store)
-    with reporting("ingestion", f"ingesting {batches.shown_name(path)}") as report:
+    with reporting("ingestion", f"ingesting {ledger.shown_name(path)}") as report:
         outcome = batches.ingest_file(path, settings, store, released_from=released_from, progress=report)
     incoming.done_with(place, path)
     _show(outcome, store)

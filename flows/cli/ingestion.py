@@ -12,7 +12,7 @@ from restill.errors import ConfigurationError
 from restill.settings import load_settings
 
 if TYPE_CHECKING:
-    from restill.batches import BatchOutcome
+    from restill.ledger import BatchOutcome
 
 S3 = "s3://"
 Section = TypeVar("Section", bound=BaseModel)

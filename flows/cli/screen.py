@@ -14,8 +14,8 @@ from restill.errors import DataRejected, RestillError
 
 if TYPE_CHECKING:
     from flows.retrain import Outcome
-    from restill.batches import BatchOutcome
     from restill.gates import Verdict
+    from restill.ledger import BatchOutcome
 
 # A terminal wraps by itself; a file keeps whole lines, and tables their columns.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from restill import batches, history, ingest_reports, pairs, snapshots
+from restill import batches, history, ingest_reports, judging, ledger, pairs, snapshots
 from restill.errors import DataRejected, StorageUnreachable
 from restill.settings import ColumnSettings, Settings
 from restill.storage.objects import ObjectStore
@@ -49,14 +49,14 @@ def stored(settings: Settings) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in snapshot.files()])
 
 
-def ledger(store: ObjectStore) -> list[str]:
+def decisions(store: ObjectStore) -> list[str]:
     return sorted(item.key.split("/")[-1] for item in store.list("batches/"))
 
 
 def test_a_good_file_becomes_a_version(settings, store):
     bad = [("", "x", "1"), ("p", "q", "7"), ("turn lamp 0 on", "switch on lamp 0", "0")]
     path = write(settings.root / "drop.csv", rows(0) + bad)
-    assert batches.known_outcome(path, settings.data, store) is None
+    assert ledger.known_outcome(path, settings.data, store) is None
     outcome = batches.ingest_file(path, settings, store)
     assert outcome.outcome == "accepted"
     assert (outcome.rows_in, outcome.accepted) == (63, 60)
@@ -73,7 +73,7 @@ def test_a_good_file_becomes_a_version(settings, store):
     assert facts["parquet_sha256"] == hashlib.sha256(part.read_bytes()).hexdigest()
     assert facts["splits"] == dict(frame["split"].value_counts().iter_rows())
     assert facts["labels"] == {"negative": 30, "positive": 30, "unlabelled": 0}
-    assert batches.known_outcome(path, settings.data, store) == outcome
+    assert ledger.known_outcome(path, settings.data, store) == outcome
 
 
 def test_the_report_is_kept_here_and_in_the_store(settings, store):
@@ -111,7 +111,7 @@ def test_a_refused_batch_leaves_the_data_set_as_it_was(settings, store):
     assert "What to do" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
     assert snapshots.current(settings.root) == before
     assert poisoned.is_file()
-    assert batches.known_outcome(poisoned, settings.data, store) == outcome
+    assert ledger.known_outcome(poisoned, settings.data, store) == outcome
 
 
 def test_an_unreadable_file_is_refused_and_remembered(settings, store):
@@ -121,7 +121,7 @@ def test_an_unreadable_file_is_refused_and_remembered(settings, store):
     assert (outcome.outcome, outcome.batch_id) == ("refused", None)
     assert outcome.reasons[0].startswith("drop.csv, line 3: the row that begins here has 1 field.")
     assert "line 3" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
-    assert batches.known_outcome(path, settings.data, store) == outcome
+    assert ledger.known_outcome(path, settings.data, store) == outcome
     assert snapshots.current(settings.root) is None
 
 
@@ -143,7 +143,7 @@ def test_the_same_pairs_change_nothing(settings, store):
         assert "changes nothing" in outcome.sentence
         assert snapshots.current(settings.root) == before
     assert len(list(store.list(""))) == objects + 1  # what was decided on the second name
-    known = batches.known_outcome(swapped_order, settings.data, store)
+    known = ledger.known_outcome(swapped_order, settings.data, store)
     assert known is not None
     assert known.outcome == "accepted"
 
@@ -153,9 +153,9 @@ def test_a_decision_holds_for_its_rules_only(settings, store):
     assert batches.ingest_file(path, settings, store).outcome == "refused"
     small = settings.data.batch_rules.model_copy(update={"min_rows": 5})
     data = settings.data.model_copy(update={"batch_rules": small})
-    assert batches.known_outcome(path, data, store) is None
+    assert ledger.known_outcome(path, data, store) is None
     renamed = settings.data.model_copy(update={"columns": ColumnSettings(text_a="text_b", text_b="text_a")})
-    assert batches.known_outcome(path, renamed, store) is None
+    assert ledger.known_outcome(path, renamed, store) is None
     assert batches.ingest_file(path, settings.model_copy(update={"data": data}), store).outcome == "accepted"
 
 
@@ -168,10 +168,10 @@ def test_a_refused_file_can_be_accepted_later(settings, store):
     assert batches.ingest_file(path, settings, store).outcome == "refused"
     (settings.root / snapshots.POINTER).unlink()  # back to no data set at all
     assert batches.ingest_file(path, settings, store).outcome == "accepted"
-    known = batches.known_outcome(path, settings.data, store)
+    known = ledger.known_outcome(path, settings.data, store)
     assert known is not None
     assert known.outcome == "accepted"
-    assert ledger(store) == ["accepted.json", "accepted.json", "refused.json"]
+    assert decisions(store) == ["accepted.json", "accepted.json", "refused.json"]
 
 
 def test_a_second_batch_moves_nothing_and_leaks_nothing(settings, store):
@@ -200,7 +200,7 @@ def test_a_failed_push_is_no_acceptance(settings, store, monkeypatch):
         patch.setattr(snapshots.working_copy, "push", unreachable)
         with pytest.raises(StorageUnreachable):
             batches.ingest_file(path, settings, store)
-    assert batches.known_outcome(path, settings.data, store) is None
+    assert ledger.known_outcome(path, settings.data, store) is None
     assert not (settings.root / snapshots.POINTER).exists()
     assert batches.ingest_file(path, settings, store).outcome == "accepted"
 
@@ -208,12 +208,12 @@ def test_a_failed_push_is_no_acceptance(settings, store, monkeypatch):
 def test_a_run_killed_after_publishing_is_completed_by_the_next(settings, store, monkeypatch):
     path = write(settings.root / "drop.csv", rows(0))
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(ledger, "record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             batches.ingest_file(path, settings, store)
-    assert batches.known_outcome(path, settings.data, store) is None
+    assert ledger.known_outcome(path, settings.data, store) is None
     assert batches.ingest_file(path, settings, store).outcome == "unchanged"
-    known = batches.known_outcome(path, settings.data, store)
+    known = ledger.known_outcome(path, settings.data, store)
     assert known is not None
     assert known.outcome == "accepted"
 
@@ -252,6 +252,26 @@ def test_a_partition_is_the_same_bytes_every_time(tmp_path, store):
     file = pq.ParquetFile(partition / "part-0.parquet")
     assert file.schema_arrow.equals(pairs.PAIR_SCHEMA)
     assert file.metadata.metadata is None
+
+
+def test_a_file_that_changes_while_it_is_read_is_looked_at_again(settings, store, monkeypatch):
+    path = write(settings.root / "drop.csv", rows(0))
+    staging = judging.stage
+
+    def stage_while_it_grows(chunks, *arguments, **options):
+        staged = staging(chunks, *arguments, **options)
+        with path.open("a") as file:
+            file.write("one more,another,1\r\n")
+        return staged
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judging, "stage", stage_while_it_grows)
+        outcome = batches.ingest_file(path, settings, store)
+    assert outcome.outcome == "refused"
+    assert "changed while it was read" in outcome.reasons[0]
+    assert decisions(store) == []
+    assert snapshots.current(settings.root) is None
+    assert batches.ingest_file(path, settings, store).accepted == 61
 
 
 def test_nothing_is_left_of_the_work(settings, store):
