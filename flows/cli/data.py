@@ -86,6 +86,9 @@ def diff(a: Version, b: Version, as_json: Json = False) -> None:
     for name, batches in list(groups.items())[:2]:
         for batch in batches:
             screen.out.print(f"  {name}: {escape(batch.batch)}, {batch.rows:,} pairs")
+    same = found.a.test_version == found.b.test_version
+    tests = found.a.test_version if same else f"{found.a.test_version or 'none'} and {found.b.test_version or 'none'}"
+    screen.out.print(f"  test split: {'the same' if same else 'differs'} (version {tests or 'none'})")
     for identity in found.rewritten:
         screen.out.print(f"  in both, but rewritten: {escape(identity)}")
 
@@ -200,6 +203,7 @@ def _facts(record: "VersionRecord") -> dict[str, object]:
     from restill.snapshots.records import Counts
 
     facts = record.model_dump(mode="json", include={"version", "parent", "at", "reason", "size", "nfiles"})
+    facts["test_version"] = record.test_version
     return {**facts, **vars(Counts.of(record.batches)), "batches": [batch.batch for batch in record.batches]}
 
 

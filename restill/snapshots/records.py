@@ -4,6 +4,7 @@
 data.dvc names it. So a version with a record can be had again, whatever data.dvc or git have gone on to name.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -66,6 +67,11 @@ class VersionRecord(BaseModel):
         return sum(batch.rows for batch in self.batches)
 
     @property
+    def test_version(self) -> str:
+        """Return what names the test split, the same as long as that is; empty: there is none."""
+        return test_version(batch.test_sha256 for batch in self.batches)
+
+    @property
     def objects(self) -> frozenset[str]:
         """Return the names of the files' objects in the DVC remote."""
         return frozenset(file.md5 for file in self.files)
@@ -125,6 +131,12 @@ class LogEntry:
     record: VersionRecord
     named: bool  # by data.dvc, now
     in_chain: bool  # the named version or one that it was made from
+
+
+def test_version(digests: Iterable[str]) -> str:
+    """Return the name of a test split, 12 hex digits, by its batches' digests; empty if no batch has test pairs."""
+    having = sorted(digest for digest in digests if digest)
+    return hashlib.sha256("".join(having).encode()).hexdigest()[:12] if having else ""
 
 
 def key(version: str) -> str:

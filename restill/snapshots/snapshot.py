@@ -1,6 +1,5 @@
 """What one version holds, on this machine: its batches, their rows, and where their files are."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from restill.errors import IntegrityError
-from restill.snapshots import contents
+from restill.snapshots import contents, records
 from restill.snapshots.contents import FileRecord
 from restill.snapshots.records import BatchRecord, VersionRecord
 from restill.snapshots.working_copy import DATA, PAIRS, POINTER
@@ -127,12 +126,10 @@ def describe(pairs: Path, version: str) -> Snapshot:
     for identity, facts in _batches(pairs):
         batches.append(identity)
         replaced.update(facts.get("replaces", ()))
-        if facts.get("test_sha256"):
-            tests.append(facts["test_sha256"])
+        tests.append(facts.get("test_sha256", ""))
         for split, count in facts["splits"].items():
             rows[split] += count
-    test_version = hashlib.sha256("".join(sorted(tests)).encode()).hexdigest()[:12] if tests else ""
-    return Snapshot(version, pairs, tuple(batches), rows, test_version, frozenset(replaced))
+    return Snapshot(version, pairs, tuple(batches), rows, records.test_version(tests), frozenset(replaced))
 
 
 def _batches(pairs: Path) -> Iterator[tuple[str, dict[str, Any]]]:

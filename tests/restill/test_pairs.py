@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows import raw, reasons, staged, write_partition
 
-from restill import pairs, staging
-from restill.settings import RowRuleSettings
+from restill import pairs, readers, staging
+from restill.errors import DataRejected
+from restill.settings import ColumnSettings, FormatSettings, RowRuleSettings
 
 BLNS = Path(__file__).parents[3] / "shared" / "data" / "dirty" / "blns" / "blns.json"
 SHORT = RowRuleSettings(max_characters=50)
@@ -174,3 +175,38 @@ def test_no_row_is_lost_or_counted_twice(tmp_path_factory, rows, chunk):
     assert stored["pair_id"].is_unique().all()
     for row, *came in kept.select("row", "text_a", "text_b", "label").iter_rows():
         assert tuple(value or "" for value in came) == tuple(value or "" for value in rows[row - 1])
+
+
+CSV_TEXT = st.text(st.sampled_from("ab \"',;\t\r\n\ufeff\u200b转1"), max_size=60).map(
+    lambda text: b"text_a,text_b,label\n" + text.encode()
+)
+FILES = st.one_of(
+    st.tuples(st.just("p.csv"), CSV_TEXT),
+    st.tuples(
+        st.sampled_from(["p.csv", "p.tsv", "p.jsonl", "p.parquet", "p.csv.gz", "p.tsv.zst"]), st.binary(max_size=80)
+    ),
+    st.tuples(st.just("p.csv"), st.binary(max_size=60).map(lambda tail: b"text_a,text_b\na,b\n" + tail)),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(FILES)
+def test_any_file_is_refused_or_all_of_its_rows_are_accounted_for(tmp_path_factory, named):
+    """From bytes on disk to partition and quarantine: every row that the reader tells of is in one of the two."""
+    name, content = named
+    folder = tmp_path_factory.mktemp("file")
+    (folder / name).write_bytes(content)
+    refusal = ""
+    try:
+        with readers.open_file(folder / name, ColumnSettings(), FormatSettings()) as reading:
+            found = staging.stage(reading, folder, RowRuleSettings())
+    except DataRejected as error:
+        refusal = str(error)
+        found = None
+    if found is None:
+        assert name in refusal
+        return
+    stored, _ = write_partition(found, folder)
+    kept = pl.read_parquet(folder / "quarantine.parquet")
+    assert sorted([*stored["row"], *kept["row"]]) == list(range(1, len(found) + 1))
+    assert stored.height + sum(found.reasons.values()) == len(found)
