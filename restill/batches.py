@@ -7,12 +7,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
 
 import duckdb
 
-from restill import history, ingest_reports, ledger, snapshots
-from restill.errors import PointerMoved, RestillError
+from restill import forgotten, history, incoming, ingest_reports, ledger, snapshots
+from restill.errors import DataRejected, PointerMoved, RestillError
 from restill.history import Entry, History
 from restill.judging import REPORTS, Progress, judge, silent
 from restill.ledger import BatchOutcome
@@ -46,11 +47,12 @@ def ingest_file(
     key = ledger.ledger_key(path, settings.data)
     with snapshots.locked(settings.root):
         for _ in range(settings.data.git.attempts):
+            base = snapshots.named_version(settings.root)
             try:
                 outcome = _ingest(path, key, settings, store, released_from, progress)
                 break
             except PointerMoved as moved:  # somebody else's batch came first: this one goes on top of it
-                snapshots.adopt(settings.root, store, moved.pointer)
+                snapshots.go_on_top(settings.root, store, moved, settings.data.git, base=base)
         else:
             raise RestillError(
                 f"Others changed {snapshots.POINTER} {settings.data.git.attempts} times while "
@@ -58,6 +60,44 @@ def ingest_file(
                 hint="Run again, or raise data.git.attempts.",
             )
     ledger.record(outcome, key, store)
+    return outcome
+
+
+def ingest_place(
+    place: str,
+    settings: Settings,
+    store: ObjectStore,
+    *,
+    dry_run: bool = False,
+    released_from: str | None = None,
+    progress: Progress = silent,
+) -> BatchOutcome:
+    """Ingest, or with `dry_run` only check, what is at a path or s3:// address.
+
+    A file that cannot be had is refused like one that cannot be read: it must not hold up the others.
+
+    Raises: as `ingest_file`, but for DataRejected.
+    """
+    try:
+        path = incoming.fetched(place, settings, store)
+        if dry_run:
+            outcome = check_file(path, settings, store, progress=progress)
+        else:
+            outcome = ingest_file(path, settings, store, released_from=released_from, progress=progress)
+        incoming.done_with(place, path)
+    except DataRejected as error:
+        return BatchOutcome(
+            outcome="refused",
+            file_name=ledger.shown_name(PurePath(place)),
+            batch_id=None,
+            rows_in=0,
+            accepted=0,
+            quarantined={},
+            reasons=(f"{error} {error.hint}".rstrip(),),
+            at=datetime.now(UTC),
+            final=False,
+            dry_run=dry_run,
+        )
     return outcome
 
 
@@ -69,7 +109,17 @@ def _ingest(
         _workspace(settings) as work,
         history.opened(_history(settings), snapshot) as past,
     ):
-        judged = judge(path, key, settings, snapshot, past, work, released_from=released_from, progress=progress)
+        judged = judge(
+            path,
+            key,
+            settings,
+            snapshot,
+            past,
+            work,
+            gone=forgotten.read(store),
+            released_from=released_from,
+            progress=progress,
+        )
         outcome = judged.outcome
         if outcome.outcome != "unchanged":
             report = f"{REPORTS}/{judged.folder.name}"
@@ -104,7 +154,14 @@ def check_file(path: Path, settings: Settings, store: ObjectStore, *, progress: 
             history.opened(_history(settings), snapshot) as past,
         ):
             judged = judge(
-                path, ledger.ledger_key(path, settings.data), settings, snapshot, past, work, progress=progress
+                path,
+                ledger.ledger_key(path, settings.data),
+                settings,
+                snapshot,
+                past,
+                work,
+                gone=forgotten.read(store),
+                progress=progress,
             )
     report = None if judged.outcome.outcome == "unchanged" else str(judged.folder / ingest_reports.SUMMARY)
     return judged.outcome.model_copy(update={"dry_run": True, "report": report})

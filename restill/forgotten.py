@@ -1,10 +1,12 @@
-"""What was removed on request and must not come back: `data/forgotten.json`, a part of every version after it.
+"""What was removed on request and must not come back, whatever version of the data set is at hand.
 
-It holds digests, not texts: of pairs, of sentences, and of the names of sources.
+A request is an immutable object of its own, `data/forgotten/<digest>.json`, beside the versions and not in them: going
+back to an older version does not bring back what was forgotten. It holds digests, not texts.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -13,17 +15,16 @@ from pydantic import BaseModel, ConfigDict
 
 from restill import keys as hashing
 from restill.errors import IntegrityError
-from restill.files import write_whole
 from restill.keys import Keys
-from restill.snapshots import DATA, POINTER
+from restill.storage.objects import ObjectStore
 
-FILE = "forgotten.json"
+FOLDER = "data/forgotten"
 
 
 class Forgotten(BaseModel):
     """Digests of what was removed, each sorted: 16 hex digits, of a pair the first 16 of its id."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     pairs: tuple[str, ...] = ()
     sentences: tuple[str, ...] = ()
@@ -56,23 +57,38 @@ class Forgotten(BaseModel):
 NOTHING_FORGOTTEN = Forgotten()
 
 
-def read(root: Path) -> Forgotten:
-    """Return what is forgotten in the working copy's version.
+class _Request(Forgotten):
+    """One request as it is stored."""
 
-    Raises: IntegrityError if the file is not what Restill writes.
+    at: datetime  # UTC
+    reason: str
+
+
+def read(store: ObjectStore) -> Forgotten:
+    """Return everything that was forgotten.
+
+    Raises: IntegrityError if a request is damaged; StorageUnreachable.
     """
-    path = root / DATA / FILE
-    try:
-        return Forgotten.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return NOTHING_FORGOTTEN
-    except ValueError as error:
-        raise IntegrityError(f"{path} is damaged: {error}", hint=f"Bring it back: git checkout {POINTER}") from error
+    everything = NOTHING_FORGOTTEN
+    for found in store.list(f"{FOLDER}/"):
+        try:
+            everything = everything.joined(_Request.model_validate_json(store.get(found.key)))
+        except ValueError as error:
+            raise IntegrityError(
+                f"{store.uri(found.key)} is damaged: {error}",
+                hint="What it forgot could come back. Bring the object back, or name the same again: data forget.",
+            ) from error
+    return everything
 
 
-def write(root: Path, forgotten: Forgotten) -> None:
-    """Keep what is forgotten beside the pairs."""
-    write_whole(root / DATA / FILE, (forgotten.model_dump_json(indent=1) + "\n").encode())
+def add(store: ObjectStore, asked: Forgotten, reason: str) -> None:
+    """Keep a request; the same again is fine.
+
+    Raises: StorageUnreachable.
+    """
+    digest = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()[:32]
+    request = _Request(**asked.model_dump(), at=datetime.now(UTC), reason=reason)
+    store.create(f"{FOLDER}/{digest}.json", request.model_dump_json(indent=1).encode(), content_type="application/json")
 
 
 def _digits(key: Callable[[pl.Series], Keys], values: Iterable[str]) -> list[str]:

@@ -21,13 +21,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from restill import keys as hashing
+from restill.errors import RestillError
 from restill.figures import POSITIVE_FROM, PairFigures
 from restill.keys import Keys
 from restill.pairs import SPLITS
 from restill.snapshots import Snapshot
 from restill.splits import Known
 
-FORMAT = 1  # part of the file's name: raise it when the tables change
+FORMAT = 2  # part of the file's name: raise it when the tables change
 CODE_POINTS = 0x110000
 VOCABULARY_ROWS = 100_000  # of each batch that words are taken from: enough to know a language by
 _WORDS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\p{L}\p{M}]+"  # scripts without spaces: by the character
@@ -35,7 +36,7 @@ _MEMORY = "256MB"
 _WORD_COUNTS = {"word": pl.UInt64, "count": pl.UInt32}
 
 _TABLES = """
-CREATE TABLE batches (batch VARCHAR PRIMARY KEY, figures VARCHAR NOT NULL);
+CREATE TABLE batches (batch VARCHAR PRIMARY KEY, digest VARCHAR NOT NULL, figures VARCHAR NOT NULL);
 CREATE TABLE sentences (sentence UBIGINT NOT NULL, split TINYINT NOT NULL, grp UBIGINT NOT NULL);
 CREATE TABLE pairs (pair UBIGINT NOT NULL, label FLOAT, swapped BOOLEAN NOT NULL);
 CREATE TABLE characters (code_point UINTEGER NOT NULL);
@@ -43,7 +44,7 @@ CREATE TABLE words (word UBIGINT NOT NULL);
 """
 
 _INSERTS = (
-    "INSERT INTO sentences SELECT sentence, min(split), min(grp) FROM sides GROUP BY sentence",
+    "INSERT INTO sentences SELECT sentence, max(split), min(grp) FROM sides GROUP BY sentence",
     "INSERT INTO pairs SELECT * FROM new_pairs",
     "INSERT INTO words SELECT * FROM new_words",
     "INSERT INTO characters SELECT * FROM new_characters",
@@ -109,6 +110,7 @@ class Entry:
     """One batch as the history keeps it: arrays over its pairs, in one order."""
 
     batch: str
+    digest: str  # SHA-256 of its Parquet file
     figures: PairFigures
     vocabulary: Vocabulary
     key_a: Keys
@@ -118,7 +120,7 @@ class Entry:
     pair: Keys
     labels: NDArray[np.float32]
     swapped: NDArray[np.bool_]
-    known: Keys | None = None  # its sentences that the history has, ascending; None: not looked up yet
+    known: Known | None = None  # its sentences that the history has; None: not looked up yet
 
 
 class History:
@@ -137,14 +139,18 @@ class History:
         """Return the data set in a few numbers; None if there is none yet."""
         return self._figures
 
-    def batches(self) -> frozenset[str]:
-        """Return the batches that were added."""
-        return frozenset(row[0] for row in self._connection.execute("SELECT batch FROM batches").fetchall())
+    def batches(self) -> frozenset[tuple[str, str]]:
+        """Return the batches that were added, each with the digest of its file."""
+        rows = self._connection.execute("SELECT batch, digest FROM batches").fetchall()
+        return frozenset((row[0], row[1]) for row in rows)
 
     def known(self, ascending: Keys) -> Known:
         """Return which of these sentences the data set has, and where they belong."""
+        # A sentence has a row for each higher split that a file put it into: the test split counts most.
         found = self._join(
-            "SELECT sentence, split, grp FROM sentences JOIN asked ON sentence = key ORDER BY 1", ascending
+            "SELECT sentence, max(split) AS split, arg_max(grp, split) AS grp FROM sentences "
+            "JOIN asked ON sentence = key GROUP BY sentence ORDER BY sentence",
+            ascending,
         )
         return Known(
             found["sentence"].to_numpy(),
@@ -197,7 +203,7 @@ class History:
         connection = self._connection
         known = entry.known
         if known is None:
-            known = self.known(np.unique(np.concatenate([entry.key_a, entry.key_b]))).keys
+            known = self.known(np.unique(np.concatenate([entry.key_a, entry.key_b])))
         words = entry.vocabulary.words["word"].unique().to_numpy()
         characters = entry.vocabulary.characters & self.unseen_characters()
         labels = pa.array(entry.labels, pa.float32(), mask=np.isnan(entry.labels))
@@ -213,7 +219,8 @@ class History:
                 for statement in _INSERTS:
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO batches VALUES (?, ?)", [entry.batch, json.dumps(asdict(entry.figures))]
+                    "INSERT INTO batches VALUES (?, ?, ?)",
+                    [entry.batch, entry.digest, json.dumps(asdict(entry.figures))],
                 )
                 connection.execute("COMMIT")
             except BaseException:
@@ -250,15 +257,25 @@ def opened(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"history-{FORMAT}.duckdb"
-    wanted = frozenset(snapshot.batches) if snapshot else frozenset[str]()
+    wanted = _contents(snapshot) if snapshot else frozenset[tuple[str, str]]()
     with contextlib.ExitStack() as stack:
         history = _open(path, wanted, stack)
         missing = sorted(wanted - history.batches())
-        for done, batch in enumerate(missing):
+        for done, (batch, _) in enumerate(missing):
             if snapshot is not None:
-                history.add(read_entry(snapshot, batch))
+                try:
+                    history.add(read_entry(snapshot, batch))
+                except duckdb.Error as error:
+                    raise RestillError(
+                        f"The index of stored pairs in {folder} could not be written: {error}",
+                        hint="Make room there, then run the same command again. The data set is as before.",
+                    ) from error
                 progress(done + 1, len(missing))
         yield history
+
+
+def _contents(snapshot: Snapshot) -> frozenset[tuple[str, str]]:
+    return frozenset(zip(snapshot.batches, snapshot.digests, strict=True))
 
 
 def forget_file(folder: Path) -> None:
@@ -267,7 +284,7 @@ def forget_file(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _open(path: Path, wanted: frozenset[str], stack: contextlib.ExitStack) -> History:
+def _open(path: Path, wanted: frozenset[tuple[str, str]], stack: contextlib.ExitStack) -> History:
     """Return the history at `path` if all that it has is wanted, else an empty one."""
     try:
         history = History(_connect(path))
@@ -304,11 +321,12 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _new_sentences(entry: Entry, side: Keys, known: Keys) -> pa.Table:
-    """Return the sentences of one side that the history does not have, with where they belong; repeats included."""
+def _new_sentences(entry: Entry, side: Keys, known: Known) -> pa.Table:
+    """Return the sentences of one side that are new to the history, or in a higher split; repeats included."""
     arrays: dict[str, NDArray[Any]] = {"sentence": side, "split": entry.splits, "grp": entry.groups}
-    if len(known):
-        is_new = ~np.isin(side, known)
+    if len(known.keys):
+        at = np.minimum(np.searchsorted(known.keys, side), len(known.keys) - 1)
+        is_new = (known.keys[at] != side) | (known.splits[at] < entry.splits)
         arrays = {name: values[is_new] for name, values in arrays.items()}
     return pa.table(arrays)
 
@@ -338,8 +356,9 @@ def read_entry(snapshot: Snapshot, batch: str) -> Entry:
             "swapped": (frame["text_a"] > frame["text_b"]).to_numpy(),
         }.items():
             parts[name].append(part)
-    arrays = {name: np.concatenate(found) for name, found in parts.items()}
-    return Entry(batch, figures, vocabulary, **arrays)
+    arrays: dict[str, Any] = {name: np.concatenate(found) for name, found in parts.items()}
+    digest = snapshot.digests[snapshot.batches.index(batch)]
+    return Entry(batch, digest, figures, vocabulary, **arrays)
 
 
 def words_of(texts: pl.Series) -> pl.Series:

@@ -29,6 +29,7 @@ class IncomingFile:
     place: str  # path, or s3:// address
     name: str  # for a person
     outcome: BatchOutcome | None  # what was decided on exactly this content under these rules
+    sha256: str | None = None  # of the content; None: not known yet
     problem: str | None = None  # why it cannot be taken in, in words
 
 
@@ -80,14 +81,17 @@ def _files(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
         if name.startswith("."):
             continue
         if not path.is_file():
-            yield IncomingFile(str(path), name, None, "it is not a file")
+            yield IncomingFile(str(path), name, None, problem="it is not a file")
         elif not readers.is_known(path.name):
-            yield IncomingFile(str(path), name, None, f"its name ends in none of {', '.join(readers.FORMATS)}")
+            yield IncomingFile(str(path), name, None, problem=f"its name ends in none of {', '.join(readers.FORMATS)}")
         else:
             try:
-                yield IncomingFile(str(path), name, ledger.known_outcome(path, settings.data, store))
-            except DataRejected as error:  # unreadable: it must not hold up the others
-                yield IncomingFile(str(path), name, None, str(error))
+                digest = partitions.file_digest(path)
+                outcome = ledger.outcome_of(ledger.key_of_digest(digest, settings.data), store)
+                yield IncomingFile(str(path), name, outcome, digest)
+            except OSError as error:  # unreadable: it must not hold up the others
+                problem = f"it cannot be read: {error.strerror or error}"
+                yield IncomingFile(str(path), name, None, problem=problem)
 
 
 def _objects(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
@@ -99,7 +103,7 @@ def _objects(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
         if name.startswith(".") or name.endswith("/"):
             continue
         if not readers.is_known(name):
-            yield IncomingFile(place, name, None, f"its name ends in none of {', '.join(readers.FORMATS)}")
+            yield IncomingFile(place, name, None, problem=f"its name ends in none of {', '.join(readers.FORMATS)}")
             continue
         try:
             digest = store.get(f"{_OBJECTS}/{_identity(found, place)}").decode()
@@ -107,7 +111,7 @@ def _objects(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
             yield IncomingFile(place, name, None)
         else:
             key = ledger.key_of_digest(digest, settings.data)
-            yield IncomingFile(place, name, ledger.outcome_of(key, store))
+            yield IncomingFile(place, name, ledger.outcome_of(key, store), digest)
 
 
 def _located(place: str, store: ObjectStore) -> tuple[ObjectStore, str]:

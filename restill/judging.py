@@ -17,10 +17,12 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from restill import batch_rules, expectations, forgotten, ingest_reports, partitions, readers, splits
+from restill import batch_rules, expectations, ingest_reports, partitions, readers, splits
 from restill.errors import DataRejected
 from restill.examples import ROWS, Examples
 from restill.figures import BatchFigures
+from restill.files import write_whole
+from restill.forgotten import NOTHING_FORGOTTEN, Forgotten
 from restill.history import Entry, History
 from restill.keys import Keys
 from restill.ledger import BatchOutcome, Decided, ledger_key, shown_name
@@ -32,6 +34,7 @@ from restill.splits import TEST, UNDECIDED, Known, Splits
 from restill.staging import Staged, as_it_came, content_digest, stage
 
 REPORTS = "reports/ingest"
+OUTCOME = "outcome.json"  # in a report: what was decided
 LARGE_BYTES = 16 * 1024**2  # reading such a file takes longer than loading the libraries that come after it
 
 Progress = Callable[[int, int, str], None]  # rows done, rows in all (0: not known yet), what is done
@@ -58,6 +61,7 @@ def judge(
     past: History,
     work: Path,
     *,
+    gone: Forgotten = NOTHING_FORGOTTEN,
     released_from: str | None = None,
     progress: Progress = silent,
 ) -> Judged:
@@ -70,6 +74,7 @@ def judge(
         snapshot: the data set it would join; None: there is none yet.
         past: what that has.
         work: a folder for the staged file, the partition and the quarantine; is there.
+        gone: what was removed on request.
         released_from: the report whose quarantine the rows come from.
         progress: called as rows are read and written.
     """
@@ -79,22 +84,20 @@ def judge(
     shutil.rmtree(folder, ignore_errors=True)
     facts: dict[str, Any] = {"file_name": shown_name(path), "released_from": released_from, "at": datetime.now(UTC)}
     try:
-        staged, detected = _read(path, data, work, forgotten.read(settings.root), progress)
+        staged, detected = _read(path, data, work, gone, progress)
         if ledger_key(path, settings.data) != key:
             facts["final"] = False
             raise DataRejected(f"{facts['file_name']} changed while it was read.", hint="Run again when it is whole.")
     except DataRejected as error:
         return _refused(error, folder, facts)
     facts["detected"] = detected
-    batch_id = content_digest(staged)[:16]
-    staged.rest = staged.rest[:0].copy()  # it was for the digest; with ten million rows it is 80 MB
-    if snapshot is not None and batch_id in snapshot.batches:
-        return Judged(_outcome("unchanged", staged, batch_id, facts), folder)
     compared = _compare(staged, past)
-    if compared.repeated and not staged.accepted.any():
-        return Judged(_outcome("unchanged", staged, batch_id, facts), folder)
+    if compared.repeated and not staged.accepted.any() and set(staged.reasons) <= _HARMLESS:
+        return Judged(_outcome("unchanged", staged, None, facts), folder)
 
     split = _split(staged, past, data)
+    batch_id = content_digest(staged, split.splits)[:16] if staged.accepted.any() else None
+    staged.rest = staged.rest[:0].copy()  # it was for the digest; with ten million rows it is 80 MB
     written = partitions.distribute(
         staged,
         split.splits,
@@ -111,7 +114,7 @@ def judge(
     validation = expectations.validate(
         batch_rules.rules(figures, past.figures, data.batch_rules, leak_severity=leak_severity),
         docs_dir=folder / ingest_reports.DATA_DOCS,
-        batch_name=f"{facts['file_name']}, batch {batch_id}",
+        batch_name=f"{facts['file_name']}, batch {batch_id or '–'}",
     )
     decided: Decided = "accepted" if validation.passed else "refused"
     outcome = _outcome(decided, staged, batch_id, facts, validation.reasons, validation.warnings)
@@ -133,10 +136,11 @@ def judge(
         report_id=folder.name,
     )
     shutil.move(work / partitions.QUARANTINE, folder / partitions.QUARANTINE)
-    if decided == "refused":
+    write_whole(folder / OUTCOME, outcome.model_dump_json(indent=1).encode())
+    if decided == "refused" or batch_id is None:
         return Judged(outcome, folder)
     kept = staged.accepted
-    partitions.write_facts(
+    digest = partitions.write_facts(
         work,
         batch_id,
         written.figures,
@@ -148,26 +152,25 @@ def judge(
     )
     entry = Entry(
         batch_id,
+        digest,
         written.figures,
         written.vocabulary,
         **{name: getattr(staged, name)[kept] for name in ("key_a", "key_b", "pair", "labels", "swapped")},
         splits=split.splits[kept],
         groups=split.groups[kept],
-        known=split.known.keys,
+        known=split.known,
     )
     return Judged(outcome, folder, entry)
 
 
-def _read(
-    path: Path, data: DataSettings, work: Path, gone: forgotten.Forgotten, progress: Progress
-) -> tuple[Staged, str]:
+def _read(path: Path, data: DataSettings, work: Path, gone: Forgotten, progress: Progress) -> tuple[Staged, str]:
     """Return the rows of a file, judged by themselves and in their file, and how the file was read, in words.
 
     Raises: DataRejected.
     """
-    if path.stat().st_size > LARGE_BYTES:
-        expectations.load_in_background()
     with readers.open_file(path, data.columns, data.format) as reading:
+        if path.stat().st_size > LARGE_BYTES:
+            expectations.load_in_background()
         rows = _counted(reading, progress)
         staged = stage(rows, work, data.row_rules, honour_split=data.honour_split, gone=gone)
         return staged, reading.detected.sentence
@@ -185,17 +188,16 @@ def _refused(error: DataRejected, folder: Path, facts: dict[str, Any]) -> Judged
 def _outcome(
     decided: Decided,
     staged: Staged,
-    batch_id: str,
+    batch_id: str | None,
     facts: dict[str, Any],
     reasons: tuple[str, ...] = (),
     warnings: tuple[str, ...] = (),
 ) -> BatchOutcome:
-    accepted = int(staged.accepted.sum())
     return BatchOutcome(
         outcome=decided,
-        batch_id=batch_id if accepted else None,
+        batch_id=batch_id,
         rows_in=len(staged),
-        accepted=accepted,
+        accepted=int(staged.accepted.sum()),
         quarantined=staged.reasons,
         reasons=reasons,
         warnings=warnings,
@@ -242,7 +244,7 @@ class _Compared:
 
 def _compare(staged: Staged, past: History) -> _Compared:
     """Keep out what was forgotten on request and what the data set has: a stored pair stays as it is."""
-    staged.keep_out(staged.accepted & staged.forgotten, "forgotten")
+    staged.keep_out(staged.forgotten, "forgotten")  # whatever else they are: what they say is not kept
     labels = np.full(len(staged), np.nan, np.float32)
     rows = np.flatnonzero(staged.accepted)
     if past.figures is None or not len(rows):
@@ -347,7 +349,9 @@ _COMPARING = (
     "new-words",
     "test-overlap",
     "repeated-pairs",
+    "contradicting-pairs",
 )
+_HARMLESS = frozenset({"already_stored", "forgotten", "duplicate"})  # a file with only these says nothing new
 
 
 def _counted(reading: readers.Reading, progress: Progress) -> Iterator[pa.RecordBatch]:

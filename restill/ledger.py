@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -45,10 +45,7 @@ class BatchOutcome(BaseModel):
     def sentence(self) -> str:
         """Return what happened, for a person."""
         if self.outcome == "unchanged":
-            held = (
-                f"its pairs as batch {self.batch_id}" if self.batch_id else "all pairs of it that row rules let through"
-            )
-            return f"{self.file_name} changes nothing: the data set holds {held}."
+            return f"{self.file_name} changes nothing: the data set holds all of its pairs."
         if self.outcome == "refused":
             refused = "would be refused" if self.dry_run else "was refused, the data set is as before"
             return f"{self.file_name} {refused}: {len(self.reasons)} reason{'s' if len(self.reasons) > 1 else ''}."
@@ -77,13 +74,6 @@ def outcome_of(key: str, store: ObjectStore) -> BatchOutcome | None:
     return None
 
 
-def outcomes(store: ObjectStore) -> list[BatchOutcome]:
-    """Return everything that was decided on files, oldest first."""
-    keys = [found.key for found in store.list(f"{FOLDER}/") if found.key.endswith(".json")]
-    found = [BatchOutcome.model_validate_json(store.get(key)) for key in keys]
-    return sorted(found, key=lambda outcome: outcome.at)
-
-
 def ledger_key(path: Path, data: DataSettings) -> str:
     """Return the digest of everything a decision depends on but the data set: file, columns, rules and limits.
 
@@ -107,7 +97,7 @@ def key_of_digest(file_sha256: str, data: DataSettings) -> str:
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
-def shown_name(path: Path) -> str:
+def shown_name(path: PurePath) -> str:
     """Return a file's name as text that can be stored and shown, also if its bytes are not UTF-8."""
     return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 

@@ -49,6 +49,8 @@ _ALL = (
     Reason("too_long", "a side has more characters than data.row_rules.max_characters"),
     Reason("bad_label", "the label is no number in [0, 1], not true or false, and not empty"),
     Reason("invalid_unicode", "a side has a replacement, control or non-character: text was damaged on its way"),
+    Reason("bad_language", "the language is no tag such as en or zh-Hans: letters, digits and dashes, at most 35"),
+    Reason("bad_source", "the source has more than 200 characters"),
     Reason("bad_created_at", "the time is neither an ISO 8601 date or time nor empty"),
     Reason("bad_split", "the split column is honoured, and this is no split's name"),
     Reason("identical_sides_with_label_0", "both sides are the same, yet the label says they differ"),
@@ -62,7 +64,11 @@ _ALL = (
     Reason("already_stored", "the data set has this pair, also swapped, with this label or one", is_fault=False),
     Reason("contradicts_stored", "the data set has this pair, also swapped, with another label, which stays"),
     Reason("joins_two_splits", "its two sentences belong to different splits", is_fault=False),
-    Reason("frozen_test", "it has a sentence of the test split, which is frozen (data.freeze_test)", is_fault=False),
+    Reason(
+        "frozen_test",
+        "it hangs together with a sentence of the test split, which is frozen (data.freeze_test)",
+        is_fault=False,
+    ),
 )
 REASONS = {reason.name: reason.meaning for reason in _ALL}
 NO_FAULT = frozenset(reason.name for reason in _ALL if not reason.is_fault)
@@ -71,6 +77,8 @@ CODES = {name: code for code, name in enumerate(NAMES)}
 
 _INVISIBLE = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"
 _DAMAGED = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\x{FFFD}\x{FFFE}\x{FFFF}]"  # tab and line ends are fine
+_LANGUAGE = "^[a-z0-9]{1,8}(?:[-_][a-z0-9]{1,8}){0,3}$"
+MAX_SOURCE = 200  # characters; a longer one is a text in the wrong column
 _SPLIT_NAMES = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 NOT_ASKED = -1
 
@@ -95,6 +103,8 @@ def judge_rows(came: pl.DataFrame, rules: RowRuleSettings, *, honour_split: bool
         "too_long": pl.any_horizontal(texts.str.len_chars() > rules.max_characters),
         "bad_label": pl.col("bad_label"),
         "invalid_unicode": pl.any_horizontal(texts.str.contains(_DAMAGED)),
+        "bad_language": ~pl.col("language").str.contains(_LANGUAGE),
+        "bad_source": pl.col("source").str.len_chars() > MAX_SOURCE,
         "bad_created_at": pl.col("bad_created_at"),
         "bad_split": (pl.col("asked").is_null() if honour_split else pl.lit(False)),
         "identical_sides_with_label_0": (pl.col("text_a") == pl.col("text_b")) & (pl.col("label") == 0),
@@ -119,7 +129,7 @@ def _normalised(came: pl.DataFrame, rules: RowRuleSettings) -> pl.DataFrame:
     frame = came.select(
         "row",
         *texts,
-        pl.when(number.is_between(0, 1)).then(number).cast(pl.Float32).alias("label"),
+        pl.when(number.is_between(0, 1)).then(number + 0.0).cast(pl.Float32).alias("label"),
         ((label != "") & ~number.is_between(0, 1).fill_null(False)).alias("bad_label"),
         _filled("source"),
         _filled("language").str.to_lowercase(),

@@ -170,13 +170,15 @@ def write_facts(
     splits: Mapping[str, int],
     test_sha256: str,
     **others: Any,
-) -> None:
+) -> str:
     """Write `batch.json` beside the partition's Parquet file: what `restill.snapshots` says of a batch.
 
     Args:
         test_sha256: of the pairs of the batch's test split; empty if it has none.
         others: more facts; they must not depend on clock or path.
+    Returns: the SHA-256 (hex) of the Parquet file.
     """
+    digest = file_digest(folder / PARQUET_FILE)
     facts = {
         "batch": batch_id,
         "rows": figures.rows,
@@ -186,12 +188,13 @@ def write_facts(
             "positive": figures.positive,
             "unlabelled": figures.rows - figures.labelled,
         },
-        "parquet_sha256": file_digest(folder / PARQUET_FILE),
+        "parquet_sha256": digest,
         "test_sha256": test_sha256,
         "row_rules_version": RULES_VERSION,
         **others,
     }
     write_whole(folder / BATCH_FILE, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    return digest
 
 
 def digest_of_test(pair: Keys, labels: np.ndarray[Any, np.dtype[np.float32]], splits: Splits) -> str:

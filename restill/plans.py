@@ -162,7 +162,12 @@ def _incoming(
             new.append(file.place)
         elif outcome.outcome == "refused":
             left.append(f"{file.name}: refused on {outcome.at:%Y-%m-%d %H:%M} UTC")
-        elif snapshot is not None and outcome.batch_id is not None and not snapshot.holds(outcome.batch_id):
+        elif (
+            snapshot is not None
+            and outcome.batch_id is not None
+            and not snapshot.holds(outcome.batch_id)
+            and file.sha256 not in snapshot.sources
+        ):
             # data.dvc was put back to before it; taking it in again by itself would undo that.
             left.append(f"{file.name}: it was taken in, but is not part of this data version (restill ingest)")
     return tuple(new), tuple(left)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from restill import ledger, partitions
+from restill import ingest_reports, partitions
 from restill.errors import ConfigurationError, VersionNotFound
+from restill.judging import OUTCOME, REPORTS
 from restill.ledger import BatchOutcome
 from restill.pairs import REASONS
 from restill.storage.objects import ObjectNotFound, ObjectStore
@@ -15,11 +16,18 @@ REPORT_ONLY = ("row", "reason")  # columns that say where a row came from, not w
 
 
 def kept_out(store: ObjectStore) -> list[BatchOutcome]:
-    """Return the ingested files that have rows in quarantine, newest first.
+    """Return what was decided on files that have rows in quarantine, newest first; one for each report.
 
     Raises: StorageUnreachable.
     """
-    return [found for found in reversed(ledger.outcomes(store)) if found.quarantined and found.report]
+    found = []
+    for item in store.list(f"{REPORTS}/"):
+        if item.key.endswith(f"/{OUTCOME}"):
+            outcome = BatchOutcome.model_validate_json(store.get(item.key))
+            report = store.uri(item.key.removesuffix(OUTCOME) + ingest_reports.SUMMARY)
+            if outcome.quarantined:
+                found.append(outcome.model_copy(update={"report": report}))
+    return sorted(found, key=lambda outcome: outcome.at, reverse=True)
 
 
 def find(store: ObjectStore, name: str) -> BatchOutcome:

@@ -1,6 +1,6 @@
 """Pairs removed on request, for example of the person who wrote them: a new version without them, for good.
 
-Batches that held them are replaced by the rest of them, and `data/forgotten.json` keeps the pairs from coming back. Old
+Batches that held them are replaced by the rest of them, and `forgotten` keeps the pairs from coming back. Old
 versions are immutable and still hold them: `Removal.old_versions` names the ones to be deleted when the law says so.
 """
 
@@ -27,6 +27,8 @@ from restill.snapshots import Snapshot
 from restill.staging import digest_of_content
 from restill.storage.objects import ObjectStore
 
+EMPTY = ".empty"
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -34,10 +36,11 @@ class Removal:
 
     pairs: dict[str, int]  # removed, by split
     batches: tuple[str, ...]  # that held them
-    version: str | None  # the new data version; None: nothing was removed, or this was a dry run
-    models: tuple[Manifest, ...]  # versions of the model whose data held them, newest first
+    version: str | None  # the new data version; None: the present one did not hold them, or this was a dry run
+    models: tuple[Manifest, ...]  # versions of the model made from data versions that hold them, newest first
     champion: str | None  # the model version that is live, if it is one of them
     old_versions: tuple[str, ...]  # data versions that still hold them
+    unread: tuple[str, ...]  # data versions that could not be had, so nobody knows whether they hold them
     in_training: bool  # some were in the training or the validation split
 
     @property
@@ -78,10 +81,11 @@ def forget(
     asked = Forgotten.named(pair_ids=pair_ids, texts=texts, sources=sources)
     with snapshots.locked(settings.root):
         for _ in range(settings.data.git.attempts):
+            base = snapshots.named_version(settings.root)
             try:
                 return _forget(settings, store, asked, reason, dry_run)
             except PointerMoved as moved:
-                snapshots.adopt(settings.root, store, moved.pointer)
+                snapshots.go_on_top(settings.root, store, moved, settings.data.git, base=base)
     raise RestillError(
         f"Others changed {snapshots.POINTER} {settings.data.git.attempts} times meanwhile; nothing was removed.",
         hint="Run again, or raise data.git.attempts.",
@@ -92,29 +96,65 @@ def _forget(settings: Settings, store: ObjectStore, asked: Forgotten, reason: st
     with snapshots.changing(settings.root, store) as snapshot:
         if snapshot is None:
             raise DataMissing("There is no data set yet, so there is nothing to forget.")
+        holding, unread = _holding(settings, store, asked)
         work = settings.state_dir / "work"
         shutil.rmtree(work, ignore_errors=True)
+        made = None
         try:
             replaced = [
                 found for found in (_rest_of(snapshot, batch, asked, work) for batch in snapshot.batches) if found
             ]
-            everything = forgotten.read(settings.root)
-            more = everything.joined(asked)
-            made = None
-            if not dry_run and more != everything:
-                for rest in replaced:
-                    shutil.rmtree(settings.root / snapshots.PAIRS / f"batch={rest.old}")
-                    if rest.new is not None:
-                        shutil.move(work / rest.new, settings.root / snapshots.PAIRS / f"batch={rest.new}")
-                forgotten.write(settings.root, more)
+            if not dry_run:
+                forgotten.add(store, asked, reason)  # first: from here on nothing of it can come in
                 count = sum(sum(rest.removed.values()) for rest in replaced)
                 forgot = f"forgot {count:,} pair{'' if count == 1 else 's'}"
-                made = snapshots.publish(settings.root, store, reason=f"{forgot}: {reason}")
-                history.forget_file(settings.state_dir / "cache" / "history")
+                if replaced:
+                    for rest in replaced:
+                        shutil.rmtree(settings.root / snapshots.PAIRS / f"batch={rest.old}")
+                        if rest.new is not None:
+                            shutil.move(work / rest.new, settings.root / snapshots.PAIRS / f"batch={rest.new}")
+                    if all(rest.new is None for rest in replaced) and len(replaced) == len(snapshot.batches):
+                        (settings.root / snapshots.PAIRS / EMPTY).touch()  # DVC keeps no folder without a file
+                    made = snapshots.publish(settings.root, store, reason=f"{forgot}: {reason}")
+                    history.forget_file(settings.state_dir / "cache" / "history")
+                # Also when there was nothing left to remove: the run that did it may have died before.
                 snapshots.share(settings.root, store, f"Data: {forgot}", settings.data.git)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return _described(settings, store, replaced, made.version if made else None)
+    return _described(settings, store, replaced, holding, unread, made.version if made else None)
+
+
+def _holding(settings: Settings, store: ObjectStore, asked: Forgotten) -> tuple[dict[str, bool], list[str]]:
+    """Return the recorded versions that hold what is asked for, and whether in training or validation; and the unread.
+
+    Every batch of every version is looked through once: a pair may be in an old version alone.
+    """
+    unread: list[str] = []
+    seen: dict[tuple[str, str | None], frozenset[str]] = {}
+    holding: dict[str, bool] = {}
+    for record in reversed(snapshots.versions(store)):  # the newest has most of the batches
+        batches = [(batch.batch, batch.parquet_sha256) for batch in record.batches]
+        if any(batch not in seen for batch in batches):
+            try:
+                snapshot = snapshots.open_version(settings.root, store, record.version)
+            except DataMissing:  # its objects were deleted, as a request may demand
+                unread.append(record.version)
+                continue
+            for batch in batches:
+                if batch not in seen:
+                    seen[batch] = _splits_with(snapshot, batch[0], asked)
+        found = frozenset[str]().union(*(seen[batch] for batch in batches))
+        if found:
+            holding[record.version] = bool(found - {"test"})
+    return holding, unread
+
+
+def _splits_with(snapshot: Snapshot, batch: str, asked: Forgotten) -> frozenset[str]:
+    found: set[str] = set()
+    for rows in snapshot.read(("pair_id", "text_a", "text_b", "source", "split"), batch=batch):
+        frame = pl.DataFrame(pl.from_arrow(rows))
+        found.update(frame.filter(pl.Series(_matches(frame, asked)))["split"].unique())
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -152,7 +192,7 @@ def _rest_of(snapshot: Snapshot, batch: str, asked: Forgotten, work: Path) -> _R
         shutil.rmtree(folder)
         return _Rest(batch, None, removed)
     arrays = {name: np.concatenate(found) for name, found in parts.items()}
-    splits = arrays.pop("splits").astype(np.int8)
+    splits = arrays["splits"].astype(np.int8)
     new = digest_of_content(**arrays)[:16]
     counts = np.bincount(splits, minlength=len(SPLITS))
     partitions.write_facts(
@@ -188,23 +228,28 @@ def _content(frame: pl.DataFrame) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _described(settings: Settings, store: ObjectStore, replaced: Sequence[_Rest], version: str | None) -> Removal:
-    pairs = {split: sum(rest.removed[split] for rest in replaced) for split in SPLITS}
-    held = {rest.old for rest in replaced}
+def _described(
+    settings: Settings,
+    store: ObjectStore,
+    replaced: Sequence[_Rest],
+    holding: dict[str, bool],
+    unread: Sequence[str],
+    version: str | None,
+) -> Removal:
     registry = Registry(store, settings.registry.model)
     models = sorted(
-        (manifest for manifest in registry.versions() if held & set(manifest.lineage.batches)),
+        (manifest for manifest in registry.versions() if manifest.lineage.data_version in holding),
         key=lambda manifest: manifest.created_at,
         reverse=True,
     )
     live = registry.champion(settings.registry.alias)
-    records = [record for record in snapshots.versions(store) if held & {batch.batch for batch in record.batches}]
     return Removal(
-        pairs=pairs,
-        batches=tuple(sorted(held)),
+        pairs={split: sum(rest.removed[split] for rest in replaced) for split in SPLITS},
+        batches=tuple(sorted(rest.old for rest in replaced)),
         version=version,
         models=tuple(models),
         champion=live.version if live and live.version in {manifest.version for manifest in models} else None,
-        old_versions=tuple(record.version for record in records),
-        in_training=bool(pairs["train"] or pairs["validation"]),
+        old_versions=tuple(holding),
+        unread=tuple(unread),
+        in_training=any(holding.values()),
     )

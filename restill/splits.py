@@ -86,12 +86,17 @@ def assign(
 
     graph = _Graph.of(key_a, key_b)
     known = lookup(graph.keys)
-    at = np.searchsorted(graph.keys, known.keys)
+    place = np.full(len(graph.keys), UNDECIDED, np.int8)  # where each sentence belongs already
+    place[np.searchsorted(graph.keys, known.keys)] = known.splits
+    if asked is not None:  # what a pair asks for binds its sentences; the test split counts most
+        for side in (graph.a, graph.b):
+            np.maximum.at(place, side, asked)
+    bound = np.flatnonzero(place != UNDECIDED)
     split_of_group = drawn(graph.keys[graph.smallest])
     lowest = np.full(graph.groups, TEST + 1, np.int8)
     highest = np.full(graph.groups, UNDECIDED, np.int8)
-    np.minimum.at(lowest, graph.group_of_key[at], known.splits)
-    np.maximum.at(highest, graph.group_of_key[at], known.splits)
+    np.minimum.at(lowest, graph.group_of_key[bound], place[bound])
+    np.maximum.at(highest, graph.group_of_key[bound], place[bound])
     touched = highest != UNDECIDED
     split_of_group[touched] = np.where(lowest == highest, lowest, UNDECIDED)[touched]
     giant = graph.pairs_in_group > max(GIANT_PAIRS, GIANT_SHARE * len(key_a))
@@ -99,9 +104,7 @@ def assign(
 
     split_of_key = split_of_group[graph.group_of_key]
     undecided = split_of_key == UNDECIDED
-    split_of_key[undecided] = drawn(graph.keys[undecided])
-    was_undecided = undecided[at]
-    split_of_key[at[was_undecided]] = known.splits[was_undecided]
+    split_of_key[undecided] = np.where(place[undecided] != UNDECIDED, place[undecided], drawn(graph.keys[undecided]))
     splits = split_of_key[graph.a]
     splits[splits != split_of_key[graph.b]] = UNDECIDED
     if asked is not None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from restill import keys as hashing
 from restill.forgotten import NOTHING_FORGOTTEN, Forgotten
 from restill.keys import Keys
-from restill.pairs import CODES, NAMES, NOT_ASKED, judge_rows
+from restill.pairs import CODES, NAMES, judge_rows
 from restill.settings import RowRuleSettings
 from restill.threads import in_threads
 
@@ -39,7 +39,7 @@ class Staged:
     swapped: NDArray[np.bool_]  # the first sentence sorts after the second
     labels: NDArray[np.float32]  # NaN: unlabelled
     rest: Keys  # of source, language and time
-    asked: NDArray[np.int8]  # the split that the file asks for, or NOT_ASKED
+    asked: NDArray[np.int8]  # the split that the file asks for, or pairs.NOT_ASKED
     forgotten: NDArray[np.bool_]  # was removed on request
 
     def __len__(self) -> int:
@@ -117,11 +117,11 @@ def stage(
     return staged
 
 
-def content_digest(staged: Staged) -> str:
-    """Return the SHA-256 (hex) of what the accepted rows say, whatever their order and row numbers."""
+def content_digest(staged: Staged, splits: NDArray[np.int8]) -> str:
+    """Return the SHA-256 (hex) of what the accepted rows say and where they go, whatever their order."""
     kept = staged.accepted
-    content = {name: getattr(staged, name)[kept] for name in ("pair", "swapped", "labels", "rest", "asked")}
-    return digest_of_content(**content)
+    content = {name: getattr(staged, name)[kept] for name in ("pair", "swapped", "labels", "rest")}
+    return digest_of_content(**content, splits=splits[kept])
 
 
 def digest_of_content(
@@ -130,16 +130,14 @@ def digest_of_content(
     swapped: NDArray[np.bool_],
     labels: NDArray[np.float32],
     rest: Keys,
-    asked: NDArray[np.int8] | None = None,
+    splits: NDArray[np.int8],
 ) -> str:
     """Return the SHA-256 (hex) of distinct pairs, whatever their order: arrays of one length, as `Staged` has them."""
     order = np.argsort(pair)
     digest = hashlib.sha256()
     told = np.where(np.isnan(labels), np.float32(-1), labels)  # NaN has several bit patterns
-    for values in (pair, swapped, told, rest):
+    for values in (pair, swapped, told, rest, splits):
         digest.update(values[order].astype(values.dtype.newbyteorder("<")).tobytes())
-    if asked is not None and (asked != NOT_ASKED).any():
-        digest.update(asked[order].tobytes())
     return digest.hexdigest()
 
 

@@ -1,8 +1,10 @@
 """ingest_file: accepted batch, quarantine, Data Docs; restore_sample: the first data of a fresh clone."""
 
+from pathlib import PurePath
+
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from restill import batches, bootstrap, incoming, ingest_reports, ledger, storage
+from restill import batches, bootstrap, ingest_reports, ledger, storage
 from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
@@ -16,10 +18,8 @@ LINK_SECONDS = 7 * 24 * 60 * 60  # the longest that S3 presigns for
 def ingest_file(place: str, settings: Settings, *, released_from: str | None = None) -> BatchOutcome:
     """Judge one file and add it to the data set, or refuse it and leave the data set as it was."""
     store = storage.connect(settings.storage, settings.state_dir)
-    path = incoming.fetched(place, settings, store)
-    with reporting("ingestion", f"ingesting {ledger.shown_name(path)}") as report:
-        outcome = batches.ingest_file(path, settings, store, released_from=released_from, progress=report)
-    incoming.done_with(place, path)
+    with reporting("ingestion", f"ingesting {ledger.shown_name(PurePath(place))}") as report:
+        outcome = batches.ingest_place(place, settings, store, released_from=released_from, progress=report)
     _show(outcome, store)
     return outcome
 

@@ -55,5 +55,7 @@ def write_partition(found: Staged, folder: Path, known: Known | None = None) -> 
     written = partitions.distribute(found, split, groups, folder, max_characters=None, unseen=None)
     kept = found.accepted
     arrays = {name: getattr(found, name)[kept] for name in ("key_a", "key_b", "pair", "labels", "swapped")}
-    entry = history.Entry("b", written.figures, written.vocabulary, splits=split[kept], groups=groups[kept], **arrays)
+    entry = history.Entry(
+        "b", "digest", written.figures, written.vocabulary, splits=split[kept], groups=groups[kept], **arrays
+    )
     return pl.read_parquet(folder / PARQUET_FILE), entry

@@ -175,6 +175,7 @@ def forget(
                 "models": [manifest.version for manifest in found.models],
                 "champion": found.champion,
                 "old_versions": found.old_versions,
+                "unread": found.unread,
             }
         )
         return
@@ -183,18 +184,21 @@ def forget(
     if found.version is not None:
         screen.out.print(f"[green]✔[/] Data version is {found.version[:12]}; they cannot come back by ingesting.")
     elif not dry_run:
-        screen.out.print("All of this was forgotten before; nothing was changed.")
+        screen.out.print("The present data version does not hold them; they cannot come in by ingesting.")
     if found.models:
         used = "trained on them" if found.in_training else "tested on them, not trained"
         screen.out.print(f"Model versions that were {used}:")
         for manifest in found.models:
             mark = " ★ champion" if manifest.version == found.champion else ""
             screen.out.print(f"  {manifest.short}  {manifest.created_at:%Y-%m-%d %H:%M} UTC{mark}")
-    elif found.total:
+    elif found.old_versions:
         screen.out.print("No registered model version was made from a data version that holds them.")
     if found.old_versions:
         names = ", ".join(version[:12] for version in found.old_versions)
         screen.out.print(f"Still hold them, unless deleted (docs/data-set.md says how): data versions {names}.")
+    if found.unread:
+        names = ", ".join(version[:12] for version in found.unread)
+        screen.out.print(f"[yellow]▲[/] Not looked into, since their objects are gone: data versions {names}.")
     if found.champion and found.in_training:
         screen.out.print("Next: [bold]restill retrain[/] replaces the champion, if the new student passes the gates.")
 

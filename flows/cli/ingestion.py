@@ -60,15 +60,15 @@ def ingest(
     places = [place if place.startswith(S3) else str(Path(place).resolve()) for place in files]
     if missing := [place for place in places if not place.startswith(S3) and not Path(place).is_file()]:
         raise typer.BadParameter(f"there is no file {missing[0]}", param_hint="FILES")
+    if unnamed := [place for place in places if not place.isprintable()]:
+        raise typer.BadParameter(f"the name {unnamed[0]!r} cannot be shown: rename the file", param_hint="FILES")
     environment.move_native_logs()
     if dry_run:
-        from restill import batches, incoming, storage
+        from restill import batches, storage
 
         store = storage.connect(settings.storage, settings.state_dir)
         with screen.out.status("Validating …"):
-            checked = [
-                batches.check_file(incoming.fetched(place, settings, store), settings, store) for place in places
-            ]
+            checked = [batches.ingest_place(place, settings, store, dry_run=True) for place in places]
         screen.print_batches(checked)
         raise typer.Exit(1 if any(batch.outcome == "refused" for batch in checked) else 0)
     run_and_print(places, columns=columns, file_format=file_format, honour_split=data.honour_split)

@@ -42,7 +42,7 @@ def list_batches(as_json: Json = False) -> None:
         when = f"{outcome.at:%Y-%m-%d %H:%M}"
         identity = quarantine.report_id(outcome)
         batch = outcome.batch_id or "–"
-        table.add_row(identity, when, escape(outcome.file_name), batch, outcome.outcome, reasons)
+        table.add_row(identity, when, escape(_shown(outcome.file_name)), batch, outcome.outcome, reasons)
     screen.out.print(table if found else "No row was kept out so far.")
 
 
@@ -73,7 +73,7 @@ def show(
     if as_json:
         screen.print_json(head.to_dicts())
         return
-    screen.out.print(escape(outcome.sentence))
+    screen.out.print(escape(_shown(outcome.sentence, 200)))
     for name, count in outcome.quarantined.items():
         screen.out.print(f"  {count:,} {name}: {REASONS.get(name, '')}")
     table = Table("row", "reason", "text_a", "text_b", "label", box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -101,8 +101,8 @@ def release(
     )
 
 
-def _shown(value: str | None) -> str:
+def _shown(value: str | None, characters: int = SHOWN_CHARACTERS) -> str:
     from restill.expectations import as_line
 
     text = as_line(value or "")
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    return text if len(text) <= characters else text[: characters - 1] + "…"

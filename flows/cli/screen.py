@@ -51,15 +51,17 @@ def print_lines(title: str, lines: list[str]) -> None:
 
 def print_batches(batches: "list[BatchOutcome] | tuple[BatchOutcome, ...]") -> None:
     """Print what became of files."""
+    from restill.expectations import as_line  # names and texts are others': no control sign may reach the terminal
+
     for batch in batches:
         mark = "[red]✘[/]" if batch.outcome == "refused" else "[green]✔[/]"
-        out.print(f"{mark} {escape(batch.sentence)}")
+        out.print(f"{mark} {escape(as_line(batch.sentence))}")
         for reason in batch.reasons:
-            out.print(f"    • {escape(reason)}")
+            out.print(f"    • {escape(as_line(reason))}")
         for warning in batch.warnings:
-            out.print(f"    [yellow]▲[/] {escape(warning)}")
+            out.print(f"    [yellow]▲[/] {escape(as_line(warning))}")
         if batch.detected:
-            out.print(f"    read as: {escape(batch.detected)}")
+            out.print(f"    read as: {escape(as_line(batch.detected))}")
         if batch.report:
             out.print(f"    report: {escape(batch.report)}")
 

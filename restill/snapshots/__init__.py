@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restill.errors import DataMissing, IntegrityError
+from restill.errors import DataMissing, IntegrityError, PointerMoved, PointerNotShared
 from restill.files import write_whole
 from restill.settings import GitSettings
 from restill.snapshots import contents, records, snapshot, working_copy
@@ -63,6 +63,7 @@ __all__ = [
     "current",
     "diff",
     "find_version",
+    "go_on_top",
     "locked",
     "log",
     "named_version",
@@ -190,6 +191,26 @@ def adopt(root: Path, store: ObjectStore, pointer: bytes) -> Snapshot:
     made = _become(root, store, version, size=size, nfiles=nfiles, pointer=pointer)
     pointers.adopted(root, pointer)
     return made
+
+
+def go_on_top(root: Path, store: ObjectStore, moved: PointerMoved, git: GitSettings, *, base: str | None) -> Snapshot:
+    """Adopt upstream's version, so that one change can be made again on top of it, and nothing else is lost by that.
+
+    Args:
+        moved: what `share` raised.
+        base: the version that the change was made on; None: there was none.
+    Raises: PointerNotShared if the base was never shared: versions made before, while pushing failed, would be dropped;
+        what `adopt` raises.
+    """
+    if base is not None and not pointers.was_shared(root, git, base):
+        theirs = pointed_version(moved.pointer, f"upstream's {POINTER}")
+        raise PointerNotShared(
+            f"Others pushed data version {theirs[:12]}, and this machine has versions that were never pushed, up to "
+            f"{base[:12]} and the one just published. Going on with theirs would drop them, so nothing was adopted.",
+            hint=f"See what differs: restill data diff {theirs[:12]} {base[:12]}. Then bring {POINTER} to theirs with "
+            "git, and ingest the files of the batches that it lacks.",
+        )
+    return adopt(root, store, moved.pointer)
 
 
 def open_version(root: Path, store: ObjectStore, version: str) -> Snapshot:

@@ -101,6 +101,13 @@ def push_pointer(root: Path, git: GitSettings) -> Pushed:
     return Pushed(target, f"{git.remote}/{branch}", repository.follow(local, target, branch))
 
 
+def was_shared(root: Path, git: GitSettings, version: str) -> bool:
+    """Return whether upstream's branch, as it was fetched last, has ever named a data version."""
+    repository = _Repository.around(root, git)
+    ref = f"refs/restill/upstream/{git.remote}/{git.branch or repository.branch()}"
+    return bool(repository.text("log", "-1", "--format=%H", f"-S{version}", ref, "--", POINTER))
+
+
 def adopted(root: Path, pointer: bytes) -> None:
     """Remember that the local data set is now what upstream's data.dvc names; nothing where there is no git."""
     with contextlib.suppress(ConfigurationError):

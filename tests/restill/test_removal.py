@@ -1,7 +1,6 @@
 """Removal on request: a version without the pairs, for good, and what was trained on them."""
 
 import csv
-import json
 import secrets
 
 import polars as pl
@@ -43,12 +42,12 @@ def two_batches(settings, store):
     return settings
 
 
-def register(store, settings, batch_ids):
+def register(store, settings, data_version):
     lineage = Lineage(
         git_commit=None,
         git_dirty=None,
-        data_version="data",
-        batches=tuple(batch_ids),
+        data_version=data_version,
+        batches=(),
         teacher_fingerprint="teacher",
         training_key=secrets.token_hex(4),
         config_digest="config",
@@ -135,23 +134,21 @@ def test_a_batch_of_which_nothing_is_left_goes(two_batches, store):
 def test_the_models_and_versions_that_rest_on_them_are_named(two_batches, store):
     settings = two_batches
     snapshot = snapshots.current(settings.root)
-    whole = stored(settings)
-    gone = whole.filter((pl.col("split") == "train") & (pl.col("source") == "Forum") | (pl.col("row") == 1))
-    one = whole.filter(pl.col("text_a") == "turn lamp 3 on").row(0, named=True)
-    first = next(batch for batch in snapshot.batches if snapshot.batch_rows(batch) == 60)
-    (second,) = set(snapshot.batches) - {first}
-    trained, other = register(store, settings, snapshot.batches), register(store, settings, [second])
+    earlier = next(record for record in snapshots.versions(store) if record.version != snapshot.version)
+    one = stored(settings).filter(pl.col("text_a") == "turn lamp 103 on").row(0, named=True)  # of the second batch
+    trained, other = register(store, settings, snapshot.version), register(store, settings, earlier.version)
     registry = Registry(store, settings.registry.model)
     registry.promote(trained.version, alias="champion", expected=None, reason="r", promoted_by="t", verdict_sha256=None)
     found = removal.forget(settings, store, pair_ids=[one["pair_id"]], reason="request 19", dry_run=True)
     assert found.version is None
     assert snapshots.current(settings.root) == snapshot  # a dry run
+    assert forgotten.read(store) == forgotten.NOTHING_FORGOTTEN
     assert [manifest.version for manifest in found.models] == [trained.version]
     assert other.version not in {manifest.version for manifest in found.models}
     assert found.champion == trained.version
-    assert set(found.old_versions) == {record.version for record in snapshots.versions(store)}
+    assert found.old_versions == (snapshot.version,)
+    assert found.unread == ()
     assert found.in_training == (one["split"] != "test")
-    assert gone.height >= 1
 
 
 def test_forgetting_twice_says_so(two_batches, store):
@@ -161,7 +158,11 @@ def test_forgetting_twice_says_so(two_batches, store):
     again = removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r")
     assert (again.total, again.version) == (0, None)
     assert snapshots.current(settings.root) == before
-    assert removal.forget(settings, store, texts=["never seen"], reason="r").version is not None  # it may still come
+    assert removal.forget(settings, store, texts=["never seen"], reason="r").version is None  # it may still come
+    more = [("never seen", "x", "1", ""), *rows(500)]
+    assert batches.ingest_file(write(settings.root / "three.csv", more), settings, store).quarantined == {
+        "forgotten": 1
+    }
 
 
 def test_a_test_version_changes_only_when_the_test_split_does(two_batches, store):
@@ -195,17 +196,52 @@ def test_without_a_data_set_there_is_nothing_to_forget(settings, store):
 def test_what_is_forgotten_is_kept_as_digests(two_batches, store):
     settings = two_batches
     removal.forget(settings, store, texts=["turn lamp 7 on"], sources=["Forum"], reason="r")
-    content = (settings.root / "data" / "forgotten.json").read_text()
+    (kept,) = store.list("data/forgotten/")
+    content = store.get(kept.key).decode()
     assert "lamp" not in content
     assert "orum" not in content
-    assert {name: len(values) for name, values in json.loads(content).items()} == {
-        "pairs": 0,
-        "sentences": 1,
-        "sources": 1,
+    found = forgotten.read(store)
+    assert (len(found.pairs), len(found.sentences), len(found.sources)) == (0, 1, 1)
+    store.create("data/forgotten/broken.json", b"{")
+    with pytest.raises(IntegrityError, match=r"broken\.json is damaged"):
+        batches.ingest_file(write(settings.root / "three.csv", rows(500)), settings, store)
+
+
+def test_going_back_to_an_older_version_brings_nothing_forgotten_in(two_batches, store):
+    settings = two_batches
+    old = snapshots.named_version(settings.root)
+    removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r")
+    snapshots.checkout(settings.root, store, old)
+    more = [("TURN lamp 7 on", "another", "1", ""), *rows(500)]
+    assert batches.ingest_file(write(settings.root / "three.csv", more), settings, store).quarantined == {
+        "forgotten": 1
     }
-    (settings.root / "data" / "forgotten.json").write_text("{")
-    with pytest.raises(IntegrityError, match=r"forgotten\.json is damaged"):
-        forgotten.read(settings.root)
+    again = removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r")
+    assert again.total == 1  # the older version had it still
+
+
+def test_every_version_and_model_that_holds_it_is_named_after_a_second_request(two_batches, store):
+    settings = two_batches
+    first = snapshots.current(settings.root)
+    trained = register(store, settings, first.version)
+    removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r")  # rewrites the batch
+    found = removal.forget(settings, store, texts=["turn lamp 9 on"], reason="r")
+    assert first.version in found.old_versions
+    assert [manifest.version for manifest in found.models] == [trained.version]
+    later = removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r")  # nothing left of it here
+    assert (later.total, later.version) == (0, None)
+    assert first.version in later.old_versions
+    assert [manifest.version for manifest in later.models] == [trained.version]
+
+
+def test_what_is_forgotten_is_not_kept_under_another_reason(two_batches, store):
+    settings = two_batches
+    removal.forget(settings, store, texts=["secret of mine"], reason="r")
+    bad = [("secret of mine", "x", "9", ""), ("secret of mine", "y", "1", ""), ("secret of mine", "y", "1", "")]
+    outcome = batches.ingest_file(write(settings.root / "three.csv", bad + rows(500)), settings, store)
+    assert outcome.quarantined == {"forgotten": 3}
+    report = settings.state_dir / outcome.report.removeprefix(store.uri("")).lstrip("/").rsplit("/", 1)[0]
+    assert pl.read_parquet(report / "quarantine.parquet")["text_a"].null_count() == 3
 
 
 def test_a_removal_that_dies_leaves_the_data_set_as_it_was(two_batches, store, monkeypatch):
@@ -220,5 +256,5 @@ def test_a_removal_that_dies_leaves_the_data_set_as_it_was(two_batches, store, m
         with pytest.raises(KeyboardInterrupt):
             removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r")
     assert snapshots.current(settings.root) == before
-    assert forgotten.read(settings.root) == forgotten.Forgotten()
+    assert forgotten.read(store).sentences  # from the first moment on it cannot come in
     assert removal.forget(settings, store, texts=["turn lamp 7 on"], reason="r").total == 1
