@@ -30,7 +30,7 @@ CHINESE = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 
 def write_file(path: Path, rows: int, *, seed: int = 0) -> None:
     """Write a CSV of pairs, two of five in Chinese, of the lengths that questions have."""
-    draw = random.Random(seed)  # noqa: S311 (text for a benchmark)
+    draw = random.Random(seed)
     words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 4))) for _ in range(30_000)]
     earlier: list[str] = []
 

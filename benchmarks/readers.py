@@ -126,7 +126,7 @@ def run(arm: str, path: Path) -> list[float] | None:
 
 def write_pairs(path: Path, rows: int) -> None:
     """Write clean pairs: English and Chinese, some with commas, quotes and line ends inside."""
-    dice = random.Random(1)  # noqa: S311 - only the same rows each time
+    dice = random.Random(1)
     words = [
         "how",
         "do",

@@ -5,14 +5,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
 import duckdb
 
-from restill import forgotten, history, incoming, ingest_reports, ledger, snapshots
+from restill import forgotten, history, incoming, ingest_reports, ledger, readers, snapshots
 from restill.errors import DataRejected, PointerMoved, RestillError
 from restill.history import Entry, History
 from restill.judging import REPORTS, Progress, judge, silent
@@ -56,7 +56,7 @@ def ingest_file(
         else:
             raise RestillError(
                 f"Others changed {snapshots.POINTER} {settings.data.git.attempts} times while "
-                f"{ledger.shown_name(path)} was added; the data set is as they left it.",
+                f"{readers.shown_name(path)} was added; the data set is as they left it.",
                 hint="Run again, or raise data.git.attempts.",
             )
     ledger.record(outcome, key, store)
@@ -88,7 +88,7 @@ def ingest_place(
     except DataRejected as error:
         return BatchOutcome(
             outcome="refused",
-            file_name=ledger.shown_name(PurePath(place)),
+            file_name=readers.shown_name(PurePath(place)),
             batch_id=None,
             rows_in=0,
             accepted=0,
@@ -107,7 +107,7 @@ def _ingest(
     with (
         snapshots.changing(settings.root, store) as snapshot,
         _workspace(settings) as work,
-        history.opened(_history(settings), snapshot) as past,
+        history.opened(_history(settings), snapshot, progress=_indexing(progress)) as past,
     ):
         judged = judge(
             path,
@@ -134,6 +134,10 @@ def _ingest(
             message = f"Data: {outcome.file_name}, batch {outcome.batch_id}"
             snapshots.share(settings.root, store, message, settings.data.git)
     return outcome
+
+
+def _indexing(progress: Progress) -> Callable[[int, int], None]:
+    return lambda done, total: progress(done, total, "stored batches indexed")
 
 
 def _history(settings: Settings) -> Path:

@@ -118,8 +118,7 @@ def load_in_background() -> None:
 
     Nothing depends on it: `validate` imports it again, and waits for it or starts anew if this failed.
     """
-    import pandas  # noqa: F401 (here, so that no two threads import it at once: others need it too)
-
+    importlib.import_module("pandas")  # here, so that no two threads import it at once: others need it too
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the package is imported
     threading.Thread(target=importlib.import_module, args=["great_expectations"], daemon=True).start()
 

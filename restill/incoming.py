@@ -77,7 +77,7 @@ def done_with(place: str, path: Path) -> None:
 def _files(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
     folder = settings.root / settings.data.incoming
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        name = ledger.shown_name(path)
+        name = readers.shown_name(path)
         if name.startswith("."):
             continue
         if not path.is_file():

@@ -25,7 +25,7 @@ from restill.files import write_whole
 from restill.forgotten import NOTHING_FORGOTTEN, Forgotten
 from restill.history import Entry, History
 from restill.keys import Keys
-from restill.ledger import BatchOutcome, Decided, ledger_key, shown_name
+from restill.ledger import BatchOutcome, Decided, ledger_key
 from restill.pairs import CODES, NAMES, SPLITS
 from restill.partitions import Distributed
 from restill.settings import DataSettings, Settings, Severity
@@ -82,7 +82,11 @@ def judge(
     seen = f"{key}:{snapshot.version if snapshot else ''}"  # the same judgement gives the same report
     folder = settings.state_dir / REPORTS / hashlib.sha256(seen.encode()).hexdigest()[:16]
     shutil.rmtree(folder, ignore_errors=True)
-    facts: dict[str, Any] = {"file_name": shown_name(path), "released_from": released_from, "at": datetime.now(UTC)}
+    facts: dict[str, Any] = {
+        "file_name": readers.shown_name(path),
+        "released_from": released_from,
+        "at": datetime.now(UTC),
+    }
     try:
         staged, detected = _read(path, data, work, gone, progress)
         if ledger_key(path, settings.data) != key:
@@ -139,6 +143,11 @@ def judge(
     write_whole(folder / OUTCOME, outcome.model_dump_json(indent=1).encode())
     if decided == "refused" or batch_id is None:
         return Judged(outcome, folder)
+    return Judged(outcome, folder, _completed(path, batch_id, staged, split, written, work))
+
+
+def _completed(path: Path, batch_id: str, staged: Staged, split: "_Split", written: Distributed, work: Path) -> Entry:
+    """Write the facts that make the partition in `work` whole, and return what the history gets of it."""
     kept = staged.accepted
     digest = partitions.write_facts(
         work,
@@ -146,11 +155,11 @@ def judge(
         written.figures,
         split.counts(staged),
         partitions.digest_of_test(staged.pair[kept], staged.labels[kept], split.splits[kept]),
-        quarantined=outcome.quarantined,
+        quarantined=staged.reasons,
         source_sha256=partitions.file_digest(path),
         suite_version=expectations.SUITE_VERSION,
     )
-    entry = Entry(
+    return Entry(
         batch_id,
         digest,
         written.figures,
@@ -160,7 +169,6 @@ def judge(
         groups=split.groups[kept],
         known=split.known,
     )
-    return Judged(outcome, folder, entry)
 
 
 def _read(path: Path, data: DataSettings, work: Path, gone: Forgotten, progress: Progress) -> tuple[Staged, str]:

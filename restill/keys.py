@@ -4,7 +4,6 @@ A key must never change: which split a pair is in, and which pairs are the same,
 is DuckDB's: it runs without Python's lock, so chunks are hashed on all cores.
 """
 
-import functools
 import os
 import threading
 
@@ -96,7 +95,7 @@ def _digests(texts: pl.Series) -> NDArray[np.uint8]:
     if not len(texts):
         return np.empty((0, _DIGEST_BYTES), np.uint8)
     column = texts.rechunk().to_arrow()
-    answer = _engine(threading.get_ident()).from_arrow(pa.table({"text": column}))
+    answer = _engine().from_arrow(pa.table({"text": column}))
     found = answer.query("texts", "SELECT unhex(sha256(text)) AS digest FROM texts").to_arrow_table()["digest"]
     parts = [
         np.frombuffer(chunk.buffers()[2], np.uint8, len(chunk) * _DIGEST_BYTES, chunk.offset * _DIGEST_BYTES)
@@ -105,6 +104,11 @@ def _digests(texts: pl.Series) -> NDArray[np.uint8]:
     return np.concatenate(parts).reshape(-1, _DIGEST_BYTES)
 
 
-@functools.lru_cache(maxsize=8)
-def _engine(thread: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a connection is for one thread)
-    return duckdb.connect(config={"threads": os.cpu_count() or 1, "preserve_insertion_order": True})
+_of_thread = threading.local()  # a DuckDB connection is for one thread
+
+
+def _engine() -> duckdb.DuckDBPyConnection:
+    found: duckdb.DuckDBPyConnection | None = getattr(_of_thread, "connection", None)
+    if found is None:
+        found = _of_thread.connection = duckdb.connect(config={"threads": os.cpu_count() or 1})
+    return found

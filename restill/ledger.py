@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -56,16 +55,11 @@ class BatchOutcome(BaseModel):
         )
 
 
-def known_outcome(path: Path, data: DataSettings, store: ObjectStore) -> BatchOutcome | None:
-    """Return what was decided on exactly this file under exactly these rules, or None.
+def outcome_of(key: str, store: ObjectStore) -> BatchOutcome | None:
+    """Return what was decided under a ledger key, or None.
 
     An acceptance comes before a refusal: the data set may have grown between the two.
     """
-    return outcome_of(ledger_key(path, data), store)
-
-
-def outcome_of(key: str, store: ObjectStore) -> BatchOutcome | None:
-    """Return what was decided under a ledger key, or None."""
     for decided in ("accepted", "refused"):
         try:
             return BatchOutcome.model_validate_json(store.get(f"{FOLDER}/{key}/{decided}.json"))
@@ -97,13 +91,8 @@ def key_of_digest(file_sha256: str, data: DataSettings) -> str:
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
-def shown_name(path: PurePath) -> str:
-    """Return a file's name as text that can be stored and shown, also if its bytes are not UTF-8."""
-    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
-
-
 def record(outcome: BatchOutcome, key: str, store: ObjectStore) -> None:
-    """Keep the outcome where `known_outcome` finds it. Pairs that are in the data set count as accepted."""
+    """Keep the outcome where `outcome_of` finds it. Pairs that are in the data set count as accepted."""
     if not outcome.final:
         return
     decided = "refused" if outcome.outcome == "refused" else "accepted"

@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from restill import batches, bootstrap, ingest_reports, ledger, storage
+from restill import batches, bootstrap, ingest_reports, readers, storage
 from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
@@ -18,7 +18,7 @@ LINK_SECONDS = 7 * 24 * 60 * 60  # the longest that S3 presigns for
 def ingest_file(place: str, settings: Settings, *, released_from: str | None = None) -> BatchOutcome:
     """Judge one file and add it to the data set, or refuse it and leave the data set as it was."""
     store = storage.connect(settings.storage, settings.state_dir)
-    with reporting("ingestion", f"ingesting {ledger.shown_name(PurePath(place))}") as report:
+    with reporting("ingestion", f"ingesting {readers.shown_name(PurePath(place))}") as report:
         outcome = batches.ingest_place(place, settings, store, released_from=released_from, progress=report)
     _show(outcome, store)
     return outcome

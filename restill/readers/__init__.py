@@ -6,6 +6,7 @@ does not grow with the file: rows come in chunks, and a line or row longer than 
 
 from restill.readers.columns import CHUNK_ROWS, RAW_SCHEMA, TEXT_COLUMNS
 from restill.readers.opening import COMPRESSIONS, FORMATS, Detected, Reading, is_known, open_file
+from restill.readers.refusals import shown_name
 
 __all__ = [
     "CHUNK_ROWS",
@@ -17,4 +18,5 @@ __all__ = [
     "Reading",
     "is_known",
     "open_file",
+    "shown_name",
 ]

@@ -4,7 +4,7 @@ import contextlib
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from restill.errors import DataRejected
 
@@ -28,7 +28,7 @@ def missing_columns(name: str, where: str, absent: Sequence[str], found: Sequenc
     )
 
 
-def shown_name(path: Path) -> str:
+def shown_name(path: PurePath) -> str:
     """Return a file's name as text that can be stored and shown, also if its bytes are not UTF-8."""
     return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 

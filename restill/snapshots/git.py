@@ -9,8 +9,8 @@ the local commit up to which data.dvc is shared or superseded.
 
 import contextlib
 import os
-import random
 import re
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -434,5 +434,5 @@ def _patiently(attempts: int) -> Iterator[int]:
     """Yield the attempts, with longer and longer pauses between them."""
     for attempt in range(attempts):
         if attempt:
-            time.sleep(random.uniform(0.5, 1) * min(5.0, 0.1 * 2**attempt))  # noqa: S311 (only spreads clients)
+            time.sleep(secrets.SystemRandom().uniform(0.5, 1) * min(5.0, 0.1 * 2**attempt))  # clients spread out
         yield attempt

@@ -66,7 +66,7 @@ class Project:
             "RESTILL_STORAGE__SECRET_ACCESS_KEY": str(connection.secret_access_key),
         }
         root.mkdir()
-        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)  # noqa: S607
+        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
         shutil.copytree(
             REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local")
         )

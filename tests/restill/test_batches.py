@@ -15,7 +15,8 @@ import pytest
 
 from restill import batches, history, ingest_reports, judging, ledger, pairs, snapshots
 from restill.errors import DataRejected, PointerNotShared, RestillError, StorageUnreachable
-from restill.settings import ColumnSettings, Settings
+from restill.ledger import BatchOutcome
+from restill.settings import ColumnSettings, DataSettings, Settings
 from restill.storage.objects import ObjectStore
 
 COLUMNS = ["text_a", "text_b", "label"]
@@ -49,6 +50,10 @@ def stored(settings: Settings) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in snapshot.files()])
 
 
+def known_outcome(path: Path, data: DataSettings, store: ObjectStore) -> BatchOutcome | None:
+    return ledger.outcome_of(ledger.ledger_key(path, data), store)
+
+
 def decisions(store: ObjectStore) -> list[str]:
     return sorted(item.key.split("/")[-1] for item in store.list("batches/"))
 
@@ -56,7 +61,7 @@ def decisions(store: ObjectStore) -> list[str]:
 def test_a_good_file_becomes_a_version(settings, store):
     bad = [("", "x", "1"), ("p", "q", "7"), ("turn lamp 0 on", "switch on lamp 0", "0")]
     path = write(settings.root / "drop.csv", rows(0) + bad)
-    assert ledger.known_outcome(path, settings.data, store) is None
+    assert known_outcome(path, settings.data, store) is None
     outcome = batches.ingest_file(path, settings, store)
     assert outcome.outcome == "accepted"
     assert (outcome.rows_in, outcome.accepted) == (63, 60)
@@ -73,7 +78,7 @@ def test_a_good_file_becomes_a_version(settings, store):
     assert facts["parquet_sha256"] == hashlib.sha256(part.read_bytes()).hexdigest()
     assert facts["splits"] == dict(frame["split"].value_counts().iter_rows())
     assert facts["labels"] == {"negative": 30, "positive": 30, "unlabelled": 0}
-    assert ledger.known_outcome(path, settings.data, store) == outcome
+    assert known_outcome(path, settings.data, store) == outcome
 
 
 def test_the_report_is_kept_here_and_in_the_store(settings, store):
@@ -111,7 +116,7 @@ def test_a_refused_batch_leaves_the_data_set_as_it_was(settings, store):
     assert "What to do" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
     assert snapshots.current(settings.root) == before
     assert poisoned.is_file()
-    assert ledger.known_outcome(poisoned, settings.data, store) == outcome
+    assert known_outcome(poisoned, settings.data, store) == outcome
 
 
 def test_an_unreadable_file_is_refused_and_remembered(settings, store):
@@ -121,7 +126,7 @@ def test_an_unreadable_file_is_refused_and_remembered(settings, store):
     assert (outcome.outcome, outcome.batch_id) == ("refused", None)
     assert outcome.reasons[0].startswith("drop.csv, line 3: the row that begins here has 1 field.")
     assert "line 3" in store.get(outcome.report.removeprefix(store.uri(""))).decode()
-    assert ledger.known_outcome(path, settings.data, store) == outcome
+    assert known_outcome(path, settings.data, store) == outcome
     assert snapshots.current(settings.root) is None
 
 
@@ -143,7 +148,7 @@ def test_the_same_pairs_change_nothing(settings, store):
         assert "changes nothing" in outcome.sentence
         assert snapshots.current(settings.root) == before
     assert len(list(store.list(""))) == objects + 1  # what was decided on the second name
-    known = ledger.known_outcome(swapped_order, settings.data, store)
+    known = known_outcome(swapped_order, settings.data, store)
     assert known is not None
     assert known.outcome == "accepted"
 
@@ -153,9 +158,9 @@ def test_a_decision_holds_for_its_rules_only(settings, store):
     assert batches.ingest_file(path, settings, store).outcome == "refused"
     small = settings.data.batch_rules.model_copy(update={"min_rows": 5})
     data = settings.data.model_copy(update={"batch_rules": small})
-    assert ledger.known_outcome(path, data, store) is None
+    assert known_outcome(path, data, store) is None
     renamed = settings.data.model_copy(update={"columns": ColumnSettings(text_a="text_b", text_b="text_a")})
-    assert ledger.known_outcome(path, renamed, store) is None
+    assert known_outcome(path, renamed, store) is None
     assert batches.ingest_file(path, settings.model_copy(update={"data": data}), store).outcome == "accepted"
 
 
@@ -168,7 +173,7 @@ def test_a_refused_file_can_be_accepted_later(settings, store):
     assert batches.ingest_file(path, settings, store).outcome == "refused"
     (settings.root / snapshots.POINTER).unlink()  # back to no data set at all
     assert batches.ingest_file(path, settings, store).outcome == "accepted"
-    known = ledger.known_outcome(path, settings.data, store)
+    known = known_outcome(path, settings.data, store)
     assert known is not None
     assert known.outcome == "accepted"
     assert decisions(store) == ["accepted.json", "accepted.json", "refused.json"]
@@ -200,7 +205,7 @@ def test_a_failed_push_is_no_acceptance(settings, store, monkeypatch):
         patch.setattr(snapshots.working_copy, "push", unreachable)
         with pytest.raises(StorageUnreachable):
             batches.ingest_file(path, settings, store)
-    assert ledger.known_outcome(path, settings.data, store) is None
+    assert known_outcome(path, settings.data, store) is None
     assert not (settings.root / snapshots.POINTER).exists()
     assert batches.ingest_file(path, settings, store).outcome == "accepted"
 
@@ -211,9 +216,9 @@ def test_a_run_killed_after_publishing_is_completed_by_the_next(settings, store,
         patch.setattr(ledger, "record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             batches.ingest_file(path, settings, store)
-    assert ledger.known_outcome(path, settings.data, store) is None
+    assert known_outcome(path, settings.data, store) is None
     assert batches.ingest_file(path, settings, store).outcome == "unchanged"
-    known = ledger.known_outcome(path, settings.data, store)
+    known = known_outcome(path, settings.data, store)
     assert known is not None
     assert known.outcome == "accepted"
 
