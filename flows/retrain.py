@@ -1,17 +1,20 @@
 """Retrain the student on what is new and make it champion if it passes every gate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect import flow
 from prefect.states import Completed
 
+from flows.score import score_missing
 from restill.decisions import Decision
 from restill.errors import RegistryConflict
+from restill.evaluation import Candidate
 from restill.ledger import BatchOutcome
 from restill.manifests import PromotionEntry
 from restill.plans import Plan
 from restill.settings import Settings, load_settings
+from restill.snapshots import Snapshot
 from tasks.gate import judge_challenger
 from tasks.ingestion import ingest_file, restore_sample
 from tasks.measurement import measure_models
@@ -20,7 +23,6 @@ from tasks.progress import run_name
 from tasks.registry import load_challenger, load_champion, promote_challenger, register_challenger
 from tasks.snapshot import pull_snapshot
 from tasks.student import distill_student
-from tasks.teacher import score_with_teacher
 
 MAX_OVERTAKEN = 3  # times a run judges again because another promotion came first
 
@@ -76,19 +78,39 @@ def _retrain(settings: Settings, *, force: bool, data_version: str | None) -> Ou
         entry = promote_challenger(plan.challenger, plan.verdict, settings, replacing=plan.champion)
         sentence = f"Promoted {plan.challenger.short} as number {entry.sequence}, as an earlier run had decided."
         return Outcome(_sentence(batches, sentence), batches, plan, promotion=entry)
-    score_with_teacher(snapshot, settings)
-    if plan.challenger is not None and not force:
-        challenger = load_challenger(plan.challenger, settings)
-    else:
-        artifact = distill_student(snapshot, settings, force=force)
-        challenger = register_challenger(artifact, snapshot, live[0] if live else None, settings)
+    score_missing(snapshot, settings)
+    # Each export is a challenger of its own, the preferred one first; those an earlier run refused are behind us.
+    exports = settings.student.exports
+    refused: list[str] = []
+    for export in exports if force else exports[exports.index(plan.export) :]:
+        if plan.challenger is not None and plan.export == export and not force:
+            challenger = load_challenger(plan.challenger, settings)
+        else:
+            artifact = distill_student(snapshot, settings, force=force and export == exports[0])
+            challenger = register_challenger(artifact, export, snapshot, live[0] if live else None, settings)
+        outcome = _judge_and_promote(challenger, snapshot, live, settings, batches, plan)
+        if outcome.promotion is not None:
+            return outcome
+        refused.append(outcome.sentence)
+    assert outcome.decision is not None, "a challenger that was not promoted was judged"  # noqa: S101
+    return replace(outcome, sentence=_sentence(batches, " ".join(refused)))
 
+
+def _judge_and_promote(
+    challenger: Candidate,
+    snapshot: Snapshot,
+    live: tuple[PromotionEntry, Candidate] | None,
+    settings: Settings,
+    batches: tuple[BatchOutcome, ...],
+    plan: Plan,
+) -> Outcome:
+    """Judge a challenger against the champion, again if another promotion came between; promote it if it passes."""
     for _ in range(MAX_OVERTAKEN):
         champion = live[1] if live else None
         evaluation = measure_models(challenger, champion, snapshot, settings)
         decision = judge_challenger(challenger, champion, evaluation, settings)
         if not decision.verdict.passed:
-            return Outcome(_sentence(batches, decision.verdict.reason), batches, plan, decision)
+            return Outcome(decision.verdict.reason, batches, plan, decision)
         try:
             entry = promote_challenger(
                 challenger.manifest, decision.verdict, settings, replacing=live[0] if live else None

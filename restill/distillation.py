@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,31 +15,32 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from restill import __version__, corpus, students, teachers, training
-from restill.corpus import Corpus, Split
+from restill import __version__, inputs, students, training
+from restill.corpus import Corpus
 from restill.logits import LogitsStore, fit_platt
 from restill.manifests import Calibration
 from restill.measurements.accuracy import best_threshold
 from restill.recipes import training_key
-from restill.serving import CARD, Encoder
+from restill.serving import CARD, CARD_FORMAT, Encoder
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 
 PROBE_SENTENCES = 64  # real sentences that each export is held to the Keras model on
 
 REPORT = "training.json"
-PARTS = ("corpus", "run", "artifact")  # of one training's folder, in the order they come to be
+PARTS = ("inputs", "run", "pruning", "artifact")  # of one training's folder, in the order they come to be
+PRUNED = ("litert_pruned", "litert_pruned_int8")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported student on disk, ready to be registered."""
+    """An exported student on disk, ready to be registered: once for each of its exports."""
 
     folder: Path
     training_key: str
     teacher_fingerprint: str
     files: dict[str, str]  # path in the folder → role
-    calibration: Calibration
+    calibrations: dict[str, Calibration]  # by export: each has its own, fitted on its own scores
     report: dict[str, Any]  # epochs, losses, counts: what training.json holds
 
 
@@ -53,9 +54,9 @@ def distill(
 ) -> Artifact:
     """Train, calibrate and export the student of this data version, or return the one already exported.
 
-    An interrupted run goes on after its last whole epoch. `force` starts over.
+    An interrupted run goes on from its last checkpoint. `force` starts over.
 
-    Raises: TrainingFailed, ExportMismatch.
+    Raises: TrainingFailed, ExportMismatch, ConfigurationError.
     """
     key = training_key(snapshot.version, logits.fingerprint, settings)
     folder = settings.state_dir / "training" / key[:16]
@@ -66,26 +67,44 @@ def distill(
             for part in PARTS:
                 shutil.rmtree(folder / part, ignore_errors=True)
         if not (folder / "artifact").is_dir():
-            prepared = corpus.prepare(
-                snapshot,
-                logits,
-                teachers.open_teacher(settings.teacher).tokenizer,
-                folder / "corpus",
-                max_tokens=settings.student.max_tokens,
-            )
             try:
-                trained = training.distill(
-                    prepared, settings.student, settings.distillation, folder / "run", progress=progress
-                )
-                _export(trained, prepared, settings, folder)
+                _make(snapshot, logits, settings, folder, progress)
             except tf.errors.ResourceExhaustedError as error:
                 if "space" not in str(error):
                     raise
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
             # The artifact stands; what it was made from can be made again.
-            shutil.rmtree(folder / "corpus")
-            shutil.rmtree(folder / "run")
+            for part in PARTS[:-1]:
+                shutil.rmtree(folder / part, ignore_errors=True)
         return _open(folder / "artifact", key, logits.fingerprint)
+
+
+def _make(
+    snapshot: Snapshot, logits: LogitsStore, settings: Settings, folder: Path, progress: training.Progress
+) -> None:
+    made = inputs.prepare(snapshot, logits, settings, folder / "inputs", progress=progress)
+    trained = training.distill(
+        made.corpus,
+        settings.student,
+        settings.distillation,
+        folder / "run",
+        embeddings=made.embeddings,
+        predecessor=made.predecessor,
+        progress=progress,
+    )
+    partial = folder / ".artifact.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    exported = students.export(trained.encoder, _probe(made.corpus), partial, max_tokens=settings.student.max_tokens)
+    wanted = tuple(export for export in PRUNED if export in settings.student.exports)
+    if wanted:
+        training.prune(
+            made.corpus, trained, settings.student, settings.distillation, folder / "pruning", progress=progress
+        )
+        exported |= students.export(
+            trained.encoder, _probe(made.corpus), partial, max_tokens=settings.student.max_tokens, exports=wanted
+        )
+    _write_cards(trained, made.corpus, exported, settings, partial)
+    os.replace(partial, folder / "artifact")  # under its own name only when it is whole
 
 
 @contextmanager
@@ -102,56 +121,64 @@ def _alone(path: Path, progress: training.Progress) -> Iterator[None]:
         lock.release()
 
 
-def _export(trained: training.TrainedStudent, prepared: Corpus, settings: Settings, folder: Path) -> None:
-    """Write the artifact under a temporary name and move it into place when it is whole."""
-    partial = folder / ".artifact.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    exported = students.export(
-        trained.encoder, _probe(prepared.validation), partial, max_tokens=settings.student.max_tokens
-    )
-    prepared.tokenizer.save(str(partial / "tokenizer.json"))
-    served = Encoder(partial / exported[settings.student.artifact], steps=settings.student.max_tokens, threads=1)
-    cosines = _cosines(served, prepared.validation)
-    labelled = ~np.isnan(prepared.validation.labels)
-    labels = prepared.validation.labels[labelled] >= 0.5
-    platt = fit_platt(cosines[labelled], prepared.validation.labels[labelled])
-    calibration = Calibration(scale=platt.scale, bias=platt.bias, threshold=0.5)
-    threshold = best_threshold(calibration.probabilities(cosines[labelled]), labels)
-    calibration = calibration.model_copy(update={"threshold": threshold})
+def _write_cards(
+    trained: training.TrainedStudent, prepared: Corpus, exported: dict[str, str], settings: Settings, folder: Path
+) -> None:
+    """Write tokenizer, calibrations and training report beside the exports."""
+    prepared.tokenizer.save(str(folder / "tokenizer.json"))
+    validation = prepared.validation
+    labelled = ~np.isnan(validation.labels)
+    labels = validation.labels[labelled] >= 0.5
+    calibrations: dict[str, dict[str, float]] = {}
+    dimension = 0
+    for export in settings.student.exports:
+        served = Encoder(folder / exported[export], steps=settings.student.max_tokens, threads=1)
+        dimension = served.dimension
+        cosines = _cosines(served, prepared)
+        platt = fit_platt(cosines[labelled], validation.labels[labelled])
+        found = Calibration(scale=platt.scale, bias=platt.bias, threshold=0.5)
+        threshold = best_threshold(found.probabilities(cosines[labelled]), labels)
+        calibrations[exported[export]] = found.model_copy(update={"threshold": threshold}).model_dump()
     teacher = Calibration(scale=prepared.teacher.scale, bias=prepared.teacher.bias, threshold=0.5)
-    teacher_cosines = np.asarray(prepared.validation.teacher_cosines[labelled])
-    teacher_threshold = best_threshold(teacher.probabilities(teacher_cosines), labels)
+    teacher_threshold = best_threshold(teacher.probabilities(np.asarray(validation.scores[labelled])), labels)
     report = {
         "epochs": [asdict(epoch) for epoch in trained.history],
         "best_epoch": trained.best_epoch,
-        "train_pairs": len(prepared.train),
-        "validation_pairs": len(prepared.validation),
+        "train_pairs": len(prepared.train) - prepared.mined_pairs,
+        "mined_pairs": prepared.mined_pairs,
+        "validation_pairs": len(validation),
         "vocabulary": prepared.tokenizer.get_vocab_size(),
-        "parameters": int(trained.encoder.count_params()),
+        "parameters": trained.parameters,
         "teacher_calibration": teacher.model_copy(update={"threshold": teacher_threshold}).model_dump(),
     }
     card = {
-        "format": 1,
+        "format": CARD_FORMAT,
         "restill": __version__,
         "kind": settings.student.kind,
         "max_tokens": settings.student.max_tokens,
-        "dimension": served.dimension,
-        "calibration": calibration.model_dump(),
+        "dimension": dimension,
+        "exports": exported,
+        "calibrations": calibrations,
     }
     for name, document in ((REPORT, report), (CARD, card)):
-        (partial / name).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
-    os.replace(partial, folder / "artifact")
+        (folder / name).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def _probe(split: Split) -> NDArray[np.int32]:
-    rows = np.linspace(0, len(split) - 1, min(PROBE_SENTENCES, len(split))).astype(int)
-    return np.ascontiguousarray(split.ids_a[rows])
+def _probe(prepared: Corpus) -> NDArray[np.int32]:
+    """Return ids of real sentences, short and long."""
+    pairs = prepared.validation
+    rows = np.linspace(0, len(pairs) - 1, min(PROBE_SENTENCES, len(pairs))).astype(int)
+    return np.ascontiguousarray(prepared.sentences.ids[pairs.a[rows]])
 
 
-def _cosines(encoder: Encoder, split: Split) -> NDArray[np.float64]:
-    """Return the served artifact's own cosines: the calibration must fit what will answer."""
-    left, right = encoder.embed(split.ids_a), encoder.embed(split.ids_b)
-    cosines: NDArray[np.float64] = (left * right).sum(axis=1).astype(np.float64)
+def _cosines(encoder: Encoder, prepared: Corpus) -> NDArray[np.float64]:
+    """Return the exported artifact's own cosines on validation: the calibration must fit what will answer."""
+    pairs, ids = prepared.validation, prepared.sentences.ids
+    cosines = np.empty(len(pairs), np.float64)
+    for start in range(0, len(pairs), 1024):
+        part = slice(start, start + 1024)
+        left, right = encoder.embed(ids[pairs.a[part]]), encoder.embed(ids[pairs.b[part]])
+        cosines[part] = (left * right).sum(axis=1)
     return cosines
 
 
@@ -166,25 +193,20 @@ def teacher_calibration(folder: Path) -> Calibration:
     return Calibration.model_validate(training_report(folder)["teacher_calibration"])
 
 
-_ROLES: tuple[tuple[Callable[[str], bool], str], ...] = (
-    (lambda path: path.startswith("saved_model/"), "saved_model"),
-    (lambda path: path == "student.tflite", "litert"),
-    (lambda path: path == "student_int8.tflite", "litert_int8"),
-    (lambda path: path == "tokenizer.json", "tokenizer"),
-    (lambda path: path == CARD, "calibration"),
-    (lambda path: path == REPORT, "report"),
-)
-
-
 def _open(folder: Path, key: str, teacher_fingerprint: str) -> Artifact:
-    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = {path: next(role for matches, role in _ROLES if matches(path)) for path in paths}
     card = json.loads((folder / CARD).read_text("utf-8"))
+    roles = {path: role for role, path in card["exports"].items()}
+    roles |= {"tokenizer.json": "tokenizer", CARD: "calibration", REPORT: "report"}
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return Artifact(
         folder=folder,
         training_key=key,
         teacher_fingerprint=teacher_fingerprint,
-        files=files,
-        calibration=Calibration.model_validate(card["calibration"]),
+        files={path: roles[path if path in roles else path.split("/")[0]] for path in paths},
+        calibrations={
+            export: Calibration.model_validate(card["calibrations"][path])
+            for export, path in card["exports"].items()
+            if path in card["calibrations"]
+        },
         report=training_report(folder),
     )

@@ -128,7 +128,7 @@ def score_rows(model: PairModel, rows: Rows) -> Predictions:
 
 def teacher_predictions(rows: Rows, logits: LogitsStore, calibration: Calibration) -> Predictions:
     """Return what the teacher says of the rows, from its stored embeddings."""
-    cosines = logits.cosines(rows.text_a, rows.text_b).astype(np.float64)
+    cosines = logits.scores(rows.text_a, rows.text_b).astype(np.float64)
     return Predictions(cosines, calibration.probabilities(cosines), calibration.threshold)
 
 

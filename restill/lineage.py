@@ -21,10 +21,11 @@ def register(
     snapshot: Snapshot,
     settings: Settings,
     *,
+    export: str,
     champion: PromotionEntry | None,
     flow_run_id: str | None,
 ) -> Manifest:
-    """Register an artifact as a version that says what it was made from."""
+    """Register one export of an artifact as a version that says what it was made from."""
     commit, dirty = _git(settings.root)
     lock = settings.root / LOCK
     lineage = Lineage(
@@ -46,9 +47,9 @@ def register(
     return registry.register(
         artifact.folder,
         files=artifact.files,
-        artifact_role=settings.student.artifact,
+        artifact_role=export,
         signature={"input": "int32 ids [1, steps], 0 pads", "output": "float32 embedding, unit length"},
-        calibration=artifact.calibration,
+        calibration=artifact.calibrations[export],
         lineage=lineage,
         training={"train_pairs": artifact.report["train_pairs"], **best},
     )

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from restill import incoming, sample, snapshots, teachers
+from restill import incoming, logits, sample, snapshots, teachers
 from restill.gates import Verdict
-from restill.logits import LogitsStore
+from restill.logits import planning
 from restill.manifests import Manifest, PromotionEntry
 from restill.recipes import training_key
 from restill.registry import Registry
@@ -23,7 +23,8 @@ class Plan:
     named_version: str | None  # what data.dvc names, or what was asked for; None: there is no data set yet
     snapshot: Snapshot | None  # None: the data set is not on this machine (yet)
     missing_sentences: int | None  # without teacher scores; None: not known before the data is here
-    challenger: Manifest | None  # the registered student of this data, teacher and configuration
+    export: str  # which export of the student is next to be promoted; those before it were judged and refused
+    challenger: Manifest | None  # the registered student of this data, teacher and configuration, as that export
     champion: PromotionEntry | None
     verdict: Verdict | None  # the last one of that challenger, against this champion, under these limits
     may_judge_again: bool  # the last one left only latency undecided, and there are tries left
@@ -99,14 +100,14 @@ def make_plan(settings: Settings, store: ObjectStore, *, data_version: str | Non
     else:
         named = snapshots.find_version(store, data_version).version
         snapshot = snapshots.opened_version(settings.root, named)
-    challenger, missing, found = None, None, []
+    export: str = settings.student.exports[0]
+    challenger, missing, found = None, None, list[Verdict]()
     if snapshot is not None:
-        challenger = registry.find(training_key(snapshot.version, fingerprint, settings))
+        key = training_key(snapshot.version, fingerprint, settings)
+        export, challenger, found = _next_challenger(registry, key, champion, history, settings)
         missing = 0
         if challenger is None:
-            missing = len(LogitsStore(store, fingerprint, settings.logits_cache).missing(snapshot.sentences()))
-        else:
-            found = find_verdicts(registry, challenger, champion, settings)
+            missing = planning.count_missing(snapshot, logits.open_store(settings, store))
     verdict = found[-1] if found else None
     return Plan(
         new_files=new_files,
@@ -114,13 +115,40 @@ def make_plan(settings: Settings, store: ObjectStore, *, data_version: str | Non
         named_version=named,
         snapshot=snapshot,
         missing_sentences=missing,
+        export=export,
         challenger=challenger,
         champion=champion,
         verdict=verdict,
-        may_judge_again=verdict is not None and verdict.retryable and len(found) < settings.gates.attempts,
+        may_judge_again=_may_judge_again(found, settings),
         rolled_back=challenger is not None and was_rolled_back(challenger.version, history),
         asked_for=data_version is not None,
     )
+
+
+def _next_challenger(
+    registry: Registry,
+    key: str,
+    champion: PromotionEntry | None,
+    history: list[PromotionEntry],
+    settings: Settings,
+) -> tuple[str, Manifest | None, list[Verdict]]:
+    """Return the export that is next, its version and the verdicts on it: the first that was not refused for good.
+
+    If all were, the last one. A version that a person took out of service ends the search: the next export of the
+    same student is not what they asked for either.
+    """
+    for export in settings.student.exports:
+        challenger = registry.find(key, export)
+        found = find_verdicts(registry, challenger, champion, settings) if challenger is not None else []
+        is_live = challenger is not None and champion is not None and challenger.version == champion.version
+        refused = bool(found) and not found[-1].passed and not _may_judge_again(found, settings)
+        if is_live or not refused or (challenger is not None and was_rolled_back(challenger.version, history)):
+            break
+    return export, challenger, found
+
+
+def _may_judge_again(verdicts: list[Verdict], settings: Settings) -> bool:
+    return bool(verdicts) and verdicts[-1].retryable and len(verdicts) < settings.gates.attempts
 
 
 def find_verdicts(

@@ -1,20 +1,42 @@
 """What a student is made from, as one digest: the name under which training is found again."""
 
+from pathlib import Path
+
+from restill.errors import ConfigurationError
 from restill.manifests import digest_json
 from restill.settings import Settings
+from restill.teachers.digests import cached_sha256
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of every training key: raise it when the same inputs would give a different student."""
 
 
 def training_key(data_version: str, teacher_fingerprint: str, settings: Settings) -> str:
-    """Return the digest of everything a student depends on: data, teacher, student, distillation and recipe."""
+    """Return the digest of everything a student depends on: data, teacher, student, distillation and recipe.
+
+    Raises: ConfigurationError if the configured word vectors cannot be read.
+    """
+    student = settings.student.model_dump(mode="json")
+    # Which exports are made matters, in what order they are judged does not.
+    student["exports"] = sorted(set(settings.student.exports))
+    if settings.student.word_vectors is not None:
+        student["word_vectors"] = _digest(settings.root / settings.student.word_vectors, settings.digest_cache)
     return digest_json(
         {
             "recipe": RECIPE_VERSION,
             "data": data_version,
             "teacher": teacher_fingerprint,
-            "student": settings.student.model_dump(mode="json"),
-            "distillation": settings.distillation.model_dump(mode="json"),
+            "student": student,
+            "distillation": settings.distillation.model_dump(mode="json", exclude={"checkpoint_steps"}),
         }
     )
+
+
+def _digest(word_vectors: Path, cache: Path) -> str:
+    """Return the digest of a file of word vectors: the same name can hold other vectors tomorrow."""
+    try:
+        return cached_sha256(word_vectors, cache)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The word vectors {word_vectors} cannot be read: {error.strerror}.", hint="Correct student.word_vectors."
+        ) from error

@@ -19,6 +19,7 @@ from restill.errors import ConfigurationError, DataMissing, PointerMoved, Restil
 from restill.figures import PairFigures
 from restill.forgotten import Forgotten
 from restill.keys import Keys
+from restill.logits import cleaning
 from restill.manifests import Manifest
 from restill.pairs import PAIR_SCHEMA, SPLITS
 from restill.registry import Registry
@@ -106,6 +107,7 @@ def _forget(settings: Settings, store: ObjectStore, asked: Forgotten, reason: st
             ]
             if not dry_run:
                 forgotten.add(store, asked, reason)  # first: from here on nothing of it can come in
+                cleaning.forget_texts(store)  # a scoring run that was planned before would need them: it stops
                 count = sum(sum(rest.removed.values()) for rest in replaced)
                 forgot = f"forgot {count:,} pair{'' if count == 1 else 's'}"
                 if replaced:

@@ -81,10 +81,11 @@ class Versions:
         manifests = [self._read_manifest(version)[0] for version in self._version_ids("")]
         return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.version))
 
-    def find(self, training_key: str) -> Manifest | None:
-        """Return the newest version with that training key whose files are all there, or None."""
+    def find(self, training_key: str, artifact_role: str) -> Manifest | None:
+        """Return the newest version of that training and served role whose files are all there, or None."""
         for manifest in reversed(self.versions()):
-            if manifest.lineage.training_key == training_key and not self._missing(manifest):
+            wanted = (manifest.lineage.training_key, manifest.artifact_role) == (training_key, artifact_role)
+            if wanted and not self._missing(manifest):
                 return manifest
         return None
 

@@ -1,8 +1,7 @@
 """measure_models: accuracy on the frozen test split, and latency of the exported artifacts."""
 
-from restill import distillation, evaluation, storage, teachers
+from restill import distillation, evaluation, logits, storage
 from restill.evaluation import Candidate, Evaluation
-from restill.logits import LogitsStore
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
@@ -15,8 +14,7 @@ def measure_models(
 ) -> Evaluation:
     """Measure challenger, champion and teacher on the same rows, and time the artifacts interleaved."""
     store = storage.connect(settings.storage, settings.state_dir)
-    fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
-    scores = LogitsStore(store, fingerprint, settings.logits_cache)
+    scores = logits.open_store(settings, store)
     teacher = distillation.teacher_calibration(challenger.folder)
     measured = evaluation.evaluate(challenger, champion, snapshot, scores, teacher, settings)
     quality = measured.measurements.accuracy

@@ -27,16 +27,16 @@ def _fetch(
     return Candidate(manifest, folder)
 
 
-@step("register the challenger", timeout_seconds=1 * HOURS)
+@step("register the challenger {export}", timeout_seconds=1 * HOURS)
 def register_challenger(
-    artifact: Artifact, snapshot: Snapshot, champion: PromotionEntry | None, settings: Settings
+    artifact: Artifact, export: str, snapshot: Snapshot, champion: PromotionEntry | None, settings: Settings
 ) -> Candidate:
-    """Register an artifact as a version, and return it as downloaded and verified from the registry."""
+    """Register one export of an artifact as a version, and return it as downloaded and verified from the registry."""
     registry = _registry(settings)
     manifest = lineage.register(
-        registry, artifact, snapshot, settings, champion=champion, flow_run_id=flow_run.get_id()
+        registry, artifact, snapshot, settings, export=export, champion=champion, flow_run_id=flow_run.get_id()
     )
-    say(f"registered version {manifest.short} ({manifest.served_bytes / 1e6:.1f} MB served)")
+    say(f"registered version {manifest.short}, {export} ({manifest.served_bytes / 1e6:.1f} MB served)")
     return _fetch(registry, manifest, settings)
 
 

@@ -1,8 +1,7 @@
 """distill_student: train, calibrate and export one student."""
 
-from restill import distillation, storage, teachers
+from restill import distillation, logits, storage
 from restill.distillation import Artifact
-from restill.logits import LogitsStore
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import reporting, say
@@ -13,8 +12,7 @@ from tasks.step import HOURS, step
 def distill_student(snapshot: Snapshot, settings: Settings, *, force: bool = False) -> Artifact:
     """Train one student on a snapshot and return its exported artifact."""
     store = storage.connect(settings.storage, settings.state_dir)
-    fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
-    scores = LogitsStore(store, fingerprint, settings.logits_cache)
+    scores = logits.open_store(settings, store)
     with reporting("distillation", "distilling the student") as report:
         artifact = distillation.distill(snapshot, scores, settings, force=force, progress=report)
     best = artifact.report["epochs"][artifact.report["best_epoch"] - 1]

@@ -1,32 +1,229 @@
-"""score_with_teacher: the missing teacher scores, shard by shard."""
+"""plan_scoring, score_here, score_in_pool, score_on_dask, compute_share, collect_scores: the missing teacher scores."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.states import Cancelled, Cancelling
 
 from restill import logits, storage, teachers
-from restill.logits import LogitsStore, ScoreReport
-from restill.settings import Settings
+from restill.errors import ConfigurationError
+from restill.logits import ScoreReport, planning, processes, scoring, supervision, worker
+from restill.logits.jobs import ScoringPlan
+from restill.logits.planning import Need
+from restill.logits.supervision import Workers
+from restill.logits.worker import WorkReport
+from restill.settings import Settings, load_settings
 from restill.snapshots import Snapshot
-from tasks.progress import reporting, say
+from tasks.progress import Report, reporting, say
 from tasks.step import HOURS, step
 
+if TYPE_CHECKING:
+    from prefect_dask.task_runners import DaskTaskRunner
 
-@step("score {snapshot.short} with the teacher", timeout_seconds=24 * HOURS)
-def score_with_teacher(snapshot: Snapshot, settings: Settings) -> ScoreReport:
-    """Store a teacher embedding for every sentence of the snapshot that has none yet."""
+_CANCEL_SECONDS = 15.0  # that cancelled runs get to end by themselves; a dead worker's never do
+_WORKERS_ELSEWHERE = 2
+
+
+@step("plan the teacher's work on {snapshot.short}", timeout_seconds=6 * HOURS)
+def plan_scoring(snapshot: Snapshot, settings: Settings) -> tuple[Need, ScoringPlan | None]:
+    """Put what the snapshot lacks of the teacher's scores into the object store, in shards; None if nothing."""
+    scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
+    need = planning.find_need(snapshot, scores)
+    if not need.missing:
+        return need, None
+    plan = planning.make_plan(snapshot, scores, shard_items=settings.teacher.shard_sentences)
+    say(f"{need.missing:,} of {need.distinct:,} {need.what} have no score of the teacher yet")
+    return need, plan
+
+
+@step("score with this machine", timeout_seconds=24 * HOURS)
+def score_here(plan: ScoringPlan, settings: Settings) -> None:
+    """Score a plan with this machine's devices."""
+    scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
+    with _reporting() as report:
+        processes.score(plan, scores, settings, progress=report, say=say)
+
+
+@step("score with the work pool", timeout_seconds=24 * HOURS)
+def score_in_pool(plan: ScoringPlan, settings: Settings) -> None:
+    """Score a plan with flow runs of a deployment, one a share."""
+    _require_server("pool")
+    shares = settings.scoring.workers or _WORKERS_ELSEWHERE
+    _supervise(plan, settings, _PoolWorkers(plan, settings.scoring.deployment, shares), shares)
+
+
+@step("score with Dask", timeout_seconds=24 * HOURS)
+def score_on_dask(plan: ScoringPlan, settings: Settings) -> None:
+    """Score a plan with tasks on a Dask cluster, one a share."""
+    _require_server("dask")
+    from prefect_dask.task_runners import DaskTaskRunner  # late: slow to import, and needed only here
+
+    shares = settings.scoring.workers or _WORKERS_ELSEWHERE
+    if settings.scoring.dask_address is not None:
+        runner = DaskTaskRunner(address=settings.scoring.dask_address)
+    else:
+        threads = str(max(1, (os.cpu_count() or 1) // shares))
+        env = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS"), threads)
+        kwargs = {
+            "n_workers": shares,
+            "threads_per_worker": 1,
+            "processes": True,
+            "dashboard_address": None,
+            "env": env,
+        }
+        runner = DaskTaskRunner(cluster_kwargs=kwargs)
+    with runner:
+        _supervise(plan, settings, _DaskWorkers(plan, runner, shares), shares)
+
+
+@step("share {share} of {shares}", timeout_seconds=24 * HOURS)
+def compute_share(plan: str, share: int, shares: int) -> WorkReport:
+    """Work on a plan, with the teacher and the object store that are configured on this machine."""
+    settings = load_settings()
     store = storage.connect(settings.storage, settings.state_dir)
-    fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
-    scores = LogitsStore(store, fingerprint, settings.logits_cache)
-    with reporting("teacher-scores", "scoring sentences with the teacher") as report:
-        done = logits.score(
-            lambda: teachers.load_teacher(settings.teacher),
-            scores,
-            snapshot.sentences(),
-            shard_sentences=settings.teacher.shard_sentences,
+    with reporting(f"share-{share}", f"share {share + 1} of {shares}") as report:
+        done = worker.work(
+            plan,
+            share=share,
+            shares=shares,
+            store=store,
+            load_teacher=lambda: teachers.load_teacher(settings.teacher),
             progress=report,
         )
-    if done.scored:
-        say(
-            f"scored {done.scored:,} sentences ({done.scored / max(done.seconds, 1e-9):,.0f} a second, "
-            f"{done.padding_share:.0%} padding), {done.already:,} were there"
-        )
-    else:
-        say(f"teacher scores of all {done.already:,} sentences were there")
+    say(done.sentence)
     return done
+
+
+@step("collect the teacher's scores", timeout_seconds=6 * HOURS)
+def collect_scores(plan: ScoringPlan | None, need: Need, settings: Settings, *, seconds: float) -> ScoreReport:
+    """Make sure that everything planned is stored, and remove its texts from the object store."""
+    scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
+    report = scoring.finish(plan, scores, need, seconds=seconds)
+    say(report.sentence)
+    return report
+
+
+def _reporting() -> AbstractContextManager[Report]:
+    return reporting("teacher-scores", "scoring with the teacher")
+
+
+def _supervise(plan: ScoringPlan, settings: Settings, workers: Workers, shares: int) -> None:
+    scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
+    with _reporting() as report:
+        supervision.supervise(
+            plan,
+            scores,
+            workers,
+            shares=shares,
+            stall_seconds=settings.scoring.stall_seconds,
+            progress=report,
+            say=say,
+        )
+
+
+def _require_server(on: str) -> None:
+    """Refuse workers elsewhere without a server that they can reach: each would start one of its own."""
+    if get_current_settings().api.url is None:
+        raise ConfigurationError(
+            f"scoring.on = {on} needs a Prefect server that the workers can reach; none is set up.",
+            hint="Start one (`prefect server start`) and set PREFECT_API_URL here and for the workers.",
+        )
+
+
+class _PoolWorkers:
+    """Flow runs of a deployment. What they say of themselves decides nothing but whether another one is started."""
+
+    def __init__(self, plan: ScoringPlan, deployment: str, shares: int) -> None:
+        self._plan, self._deployment, self._shares = plan, deployment, shares
+        self._runs: dict[int, UUID] = {}
+        self._unfinished: set[UUID] = set()
+
+    def start(self, share: int) -> None:
+        try:
+            run = run_deployment(
+                self._deployment,
+                parameters={"plan": self._plan.key, "share": share, "shares": self._shares},
+                flow_run_name=f"share-{share + 1}-of-{self._shares}",
+                timeout=0,
+            )
+        except ObjectNotFound as error:
+            raise ConfigurationError(
+                f"There is no deployment {self._deployment} on the Prefect server.",
+                hint="Register it: see docs/scoring.md; or set scoring.deployment.",
+            ) from error
+        self._runs[share] = run.id  # type: ignore[union-attr]
+        self._unfinished.add(run.id)  # type: ignore[union-attr]
+
+    def ended(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        with get_client(sync_client=True) as client:
+            for share, run in self._runs.items():
+                try:
+                    read = client.read_flow_run(run)
+                except ObjectNotFound:
+                    found[share] = f"its flow run {run} was deleted"
+                    continue
+                except httpx.HTTPError:
+                    continue  # the server does not answer: the object store still tells what is done
+                if read.state is not None and read.state.is_final():
+                    found[share] = f"its flow run {read.name} is {read.state.name}: {read.state.message or 'no reason'}"
+                    self._unfinished.discard(run)
+        return found
+
+    def stop(self) -> None:
+        """Cancel those that run or wait: cancelling a flow does not cancel the runs that it asked for."""
+        with get_client(sync_client=True) as client:
+            self._each(client, lambda run: client.set_flow_run_state(run, Cancelling(message="no longer needed")))
+            deadline = time.monotonic() + _CANCEL_SECONDS
+            while self._unfinished and time.monotonic() < deadline:
+                self.ended()
+                time.sleep(0.5)
+            gone: State[Any] = Cancelled(message="no longer needed, and its worker did not answer")
+            self._each(client, lambda run: client.set_flow_run_state(run, gone, force=True))
+        self._unfinished.clear()
+
+    def _each(self, client: Any, change: Callable[[UUID], object]) -> None:
+        for run in list(self._unfinished):
+            try:
+                state = client.read_flow_run(run).state
+                if state is None or not state.is_final():
+                    change(run)
+                else:
+                    self._unfinished.discard(run)
+            except (ObjectNotFound, httpx.HTTPError):
+                self._unfinished.discard(run)
+
+
+class _DaskWorkers:
+    """Tasks on a Dask cluster; the cluster itself starts one again whose worker process died."""
+
+    def __init__(self, plan: ScoringPlan, runner: "DaskTaskRunner", shares: int) -> None:
+        self._plan, self._runner, self._shares = plan, runner, shares
+        self._futures: dict[int, Any] = {}
+
+    def start(self, share: int) -> None:
+        parameters = {"plan": self._plan.key, "share": share, "shares": self._shares}
+        self._futures[share] = self._runner.submit(compute_share, parameters)
+
+    def ended(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for share, future in self._futures.items():
+            wrapped = future.wrapped_future
+            if wrapped.done():
+                problem = wrapped.exception() if wrapped.status == "error" else future.state.message
+                found[share] = f"its task is {wrapped.status}: {problem or 'no reason'}"
+        return found
+
+    def stop(self) -> None:
+        for future in self._futures.values():
+            future.wrapped_future.cancel()

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_server
-from flows.cli import data, environment, ingestion, quarantine, registry, screen
+from flows.cli import data, environment, ingestion, listing, quarantine, registry, scoring, screen, tuning
 from flows.cli.screen import Json
 from restill import __version__
 from restill.errors import RestillError
@@ -38,6 +38,9 @@ DataVersion = Annotated[
 ]
 config_app = typer.Typer(no_args_is_help=True, help="What is configured.")
 app.command("ingest")(ingestion.ingest)
+app.command("score")(scoring.score)
+app.command("list")(listing.list_choices)
+app.command("tune")(tuning.tune)
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")

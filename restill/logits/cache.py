@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from restill.errors import IntegrityError, RestillError
-from restill.logits.shards import DIGEST_BYTES, Digests, Embeddings, Shard
+from restill.logits.items import DIGEST_BYTES, Digests
+from restill.logits.shards import NO_TOKENS, Embeddings, Shard, Tokens
 
 _LOCK_SECONDS = 120.0
 _FLOAT_BYTES = 4
@@ -30,6 +31,17 @@ class _Entry(BaseModel):
     name: str
     rows: int = Field(ge=1)
     dimension: int = Field(ge=1)
+    real_tokens: int = Field(ge=0)
+    padded_tokens: int = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Some shards in numbers."""
+
+    shards: int
+    items: int
+    tokens: Tokens
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,15 @@ class ShardCache:
         with self._locked():
             return {entry.name for entry in self._mend()}
 
-    def dimension(self) -> int | None:
-        """Return the width of the embeddings; None while there are none."""
+    def tally(self, names: Collection[str]) -> Tally:
+        """Return the numbers of those of the named shards that are here."""
         with self._locked():
-            return next((entry.dimension for entry in self._mend()), None)
+            found = [entry for entry in self._mend() if entry.name in names]
+        return Tally(
+            shards=len(found),
+            items=sum(entry.rows for entry in found),
+            tokens=sum((Tokens(entry.real_tokens, entry.padded_tokens) for entry in found), NO_TOKENS),
+        )
 
     def append(self, shards: Sequence[Shard]) -> None:
         """Add the shards that are not here yet.
@@ -91,7 +108,14 @@ class ShardCache:
                         )
                     digests.write(shard.digests.tobytes())
                     embeddings.write(np.ascontiguousarray(shard.embeddings, "<f4").tobytes())
-                    lines.append(_Entry(name=shard.name, rows=rows, dimension=width).model_dump_json() + "\n")
+                    entry = _Entry(
+                        name=shard.name,
+                        rows=rows,
+                        dimension=width,
+                        real_tokens=shard.tokens.real,
+                        padded_tokens=shard.tokens.padded,
+                    )
+                    lines.append(entry.model_dump_json() + "\n")
                 for file in (digests, embeddings):
                     file.flush()
                     os.fsync(file.fileno())

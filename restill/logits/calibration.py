@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from restill.errors import TrainingFailed
 
@@ -37,6 +35,9 @@ def fit_platt(cosines: npt.NDArray[np.floating], labels: npt.NDArray[np.number])
     Raises: TrainingFailed without a labelled pair; ValueError on unequal lengths or values that cannot be.
     References: Platt, 1999, Probabilistic outputs for support vector machines.
     """
+    from scipy.optimize import minimize  # late: a worker that only scores imports this package too
+    from scipy.special import expit
+
     scores, truth = np.asarray(cosines, np.float64), np.asarray(labels, np.float64)
     if scores.ndim != 1 or scores.shape != truth.shape:
         raise ValueError(f"A label per cosine is needed. Received: shapes {scores.shape} and {truth.shape}.")

@@ -1,194 +1,234 @@
-"""BERT's encoder as frozen TensorFlow variables: token ids in, one unit vector per sentence out.
+"""BERT's encoder as TensorFlow variables: token ids in, one unit vector per sentence or one logit per pair out.
 
 References: Devlin et al., 2018, https://arxiv.org/abs/1810.04805; Reimers and Gurevych, 2019,
-https://arxiv.org/abs/1908.10084 (pooling).
+https://arxiv.org/abs/1908.10084 (pooling); Lan et al., 2019, https://arxiv.org/abs/1909.11942 (factorised embeddings).
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from safetensors import SafetensorError, safe_open
 
-from restill.errors import TeacherError
-from restill.teachers.files import BertConfig, Pooling, Precision
-
-Array = npt.NDArray[np.float32]
-
-_LAYER_PARTS = {
-    "attention.self.query": ("hidden", "hidden"),
-    "attention.self.key": ("hidden", "hidden"),
-    "attention.self.value": ("hidden", "hidden"),
-    "attention.output.dense": ("hidden", "hidden"),
-    "intermediate.dense": ("inner", "hidden"),
-    "output.dense": ("hidden", "inner"),
-}
+from restill.settings.teaching import Pooling, Precision
+from restill.teachers.config import BertConfig
+from restill.teachers.weights import CLASSIFIER, MAPPING, POOLER, Array
 
 
-class BertEncoder(tf.Module):  # TensorFlow publishes no types
-    """A frozen BERT encoder with pooling: no variable of it is trainable."""
+class Dense(tf.Module):  # TensorFlow publishes no types
+    """A dense layer, or several with one input joined into one matrix product."""
 
-    def __init__(self, config: BertConfig, weights: dict[str, Array], pooling: Pooling, precision: Precision) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, Array],
+        *parts: str,
+        precision: Precision = "float32",
+        trainable: bool = False,
+    ) -> None:
+        """Copy `<part>.weight`, `[out, in]`, and `<part>.bias` of each part, whose outputs are concatenated."""
+        super().__init__()
+        self._dtype = tf.dtypes.as_dtype(precision)
+        kernel = np.concatenate([weights[f"{part}.weight"].T for part in parts], axis=1)
+        bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
+        self.kernel = tf.Variable(kernel, trainable=trainable, dtype=self._dtype)
+        self.bias = tf.Variable(bias, trainable=trainable, dtype=self._dtype)
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return ``[rows, out]`` in the layer's precision for ``[rows, in]`` in any."""
+        return tf.nn.bias_add(tf.matmul(tf.cast(inputs, self._dtype), self.kernel), self.bias)
+
+
+class LayerNorm(tf.Module):
+    """Layer normalisation over the last axis, in float32."""
+
+    def __init__(self, weights: Mapping[str, Array], part: str, *, epsilon: float, trainable: bool = False) -> None:
+        """Copy `<part>.weight` and `<part>.bias`."""
+        super().__init__()
+        self._epsilon = epsilon
+        self.scale = tf.Variable(weights[f"{part}.weight"], trainable=trainable)
+        self.shift = tf.Variable(weights[f"{part}.bias"], trainable=trainable)
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return float32 of the same shape."""
+        centred = inputs - tf.reduce_mean(inputs, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        return centred * tf.math.rsqrt(variance + self._epsilon) * self.scale + self.shift
+
+
+class BertLayer(tf.Module):
+    """One encoder layer: self-attention and a two-layer network, each added to its input and normalised."""
+
+    def __init__(
+        self,
+        config: BertConfig,
+        weights: Mapping[str, Array],
+        number: int,
+        *,
+        precision: Precision = "float32",
+        trainable: bool = False,
+    ) -> None:
+        """Copy the weights of one layer into variables.
+
+        Args:
+            config: sizes of the encoder.
+            weights: as `TeacherFiles.read_weights` returns them.
+            number: which layer, from 0.
+            precision: type of the matrix products; normalisation and softmax stay in float32.
+            trainable: whether the variables are; a layer that is trained needs precision float32.
+        """
+        super().__init__(name=f"layer_{number}")
+        self._heads = config.num_attention_heads
+        self._dtype = tf.dtypes.as_dtype(precision)
+        layer = f"encoder.layer.{number}"
+
+        def dense(*parts: str) -> Dense:
+            names = (f"{layer}.{part}" for part in parts)
+            return Dense(weights, *names, precision=precision, trainable=trainable)
+
+        def norm(part: str) -> LayerNorm:
+            return LayerNorm(weights, f"{layer}.{part}", epsilon=config.layer_norm_eps, trainable=trainable)
+
+        self._query_key_value = dense("attention.self.query", "attention.self.key", "attention.self.value")
+        self._attended = dense("attention.output.dense")
+        self._attended_norm = norm("attention.output.LayerNorm")
+        self._inner = dense("intermediate.dense")
+        self._outer = dense("output.dense")
+        self._outer_norm = norm("output.LayerNorm")
+
+    def __call__(self, hidden: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
+        """Compute the layer.
+
+        Args:
+            hidden: float32 ``[batch · tokens, hidden]``. Flat rows let every dense layer be one matrix product,
+                with its bias and gelu fused on a CPU.
+            penalty: float32 ``[batch, 1, 1, tokens]``, as `attention_penalty` returns it.
+
+        Returns: float32 ``[batch · tokens, hidden]``.
+        """
+        attended = self._attend(self._query_key_value(hidden), penalty)
+        hidden = self._attended_norm(hidden + tf.cast(self._attended(attended), tf.float32))
+        inner = tf.nn.gelu(self._inner(hidden), approximate=False)
+        return self._outer_norm(hidden + tf.cast(self._outer(inner), tf.float32))
+
+    def _attend(self, joined: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
+        """Return attention over each row's own tokens, ``[batch · tokens, hidden]``."""
+        size = joined.shape[-1] // 3 // self._heads
+        split = tf.reshape(joined, [tf.shape(penalty)[0], tf.shape(penalty)[3], 3, self._heads, size])
+        query, key, value = tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))
+        # Scaled before the product, not after it, because the sums could exceed float16's 65,504.
+        scores = tf.matmul(query * tf.cast(size**-0.5, self._dtype), key, transpose_b=True)
+        # The penalty is far outside float16, so it is added in float32.
+        shares = tf.nn.softmax(tf.cast(scores, tf.float32) + penalty)
+        attended = tf.matmul(tf.cast(shares, self._dtype), value)
+        return tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [-1, self._heads * size])
+
+
+class BertEncoder(tf.Module):
+    """A frozen BERT with its output: no variable of it is trainable."""
+
+    def __init__(
+        self,
+        config: BertConfig,
+        weights: Mapping[str, Array],
+        *,
+        pooling: Pooling,
+        labels: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         """Copy the weights into variables.
 
         Args:
             config: sizes of the encoder.
-            weights: float32 arrays by their name in the checkpoint, as `read_weights` returns them.
+            weights: as `TeacherFiles.read_weights` returns them.
             pooling: how token vectors become one vector.
-            precision: type of the matrix products; normalisation, softmax and pooling stay in float32.
+            labels: logits of the classifier on the pooled vector, 1 or 2: the output is then a logit, not a
+                unit vector.
+            precision: type of the encoder's matrix products; normalisation, softmax, pooling and classifier
+                stay in float32.
         """
         super().__init__(name="bert")
-        self._heads = config.num_attention_heads
-        self._epsilon = config.layer_norm_eps
         self._pooling = pooling
-        self._dtype = tf.dtypes.as_dtype(precision)
+        self._labels = labels
 
-        def variable(value: Array, dtype: tf.DType = tf.float32) -> tf.Variable:
-            return tf.Variable(value, trainable=False, dtype=dtype)
+        def table(name: str) -> tf.Variable:
+            return tf.Variable(weights[f"embeddings.{name}.weight"], trainable=False)
 
-        def dense(*parts: str) -> tuple[tf.Variable, tf.Variable]:
-            kernel = np.concatenate([weights[f"{part}.weight"].T for part in parts], axis=1)
-            bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
-            return variable(kernel, self._dtype), variable(bias, self._dtype)
-
-        def norm(part: str) -> tuple[tf.Variable, tf.Variable]:
-            return variable(weights[f"{part}.weight"]), variable(weights[f"{part}.bias"])
-
-        self._words = variable(weights["embeddings.word_embeddings.weight"])
-        # A sentence alone is always segment 0, so that segment's vector is added to the positions once.
-        segment = weights["embeddings.token_type_embeddings.weight"][0]
-        self._positions = variable(weights["embeddings.position_embeddings.weight"] + segment)
-        self._embedding_norm = norm("embeddings.LayerNorm")
-        self._layers = []
-        for number in range(config.num_hidden_layers):
-            layer = f"encoder.layer.{number}"
-            attention = f"{layer}.attention.self"
-            self._layers.append(
-                {
-                    "query_key_value": dense(f"{attention}.query", f"{attention}.key", f"{attention}.value"),
-                    "attended": dense(f"{layer}.attention.output.dense"),
-                    "attended_norm": norm(f"{layer}.attention.output.LayerNorm"),
-                    "inner": dense(f"{layer}.intermediate.dense"),
-                    "outer": dense(f"{layer}.output.dense"),
-                    "outer_norm": norm(f"{layer}.output.LayerNorm"),
-                }
-            )
-        # One trace for all shapes: the two signatures are as wide as they can be.
-        self._traced: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
-            self.embed,
-            input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)],
+        self.word_embeddings = table("word_embeddings")
+        self._positions = table("position_embeddings")
+        self._segments = table("token_type_embeddings")
+        self._embedding_norm = LayerNorm(weights, "embeddings.LayerNorm", epsilon=config.layer_norm_eps)
+        factorised = config.embedding_width != config.hidden_size
+        self._mapping = Dense(weights, MAPPING, precision=precision) if factorised else None
+        self.layers = [
+            BertLayer(config, weights, number, precision=precision) for number in range(config.num_hidden_layers)
+        ]
+        self._pooler = Dense(weights, POOLER) if pooling in ("pooler", "pooler-tanh") else None
+        self._classifier = Dense(weights, CLASSIFIER) if labels is not None else None
+        matrix = tf.TensorSpec([None, None], tf.int32)
+        # One trace for all shapes: the signatures are as wide as they can be.
+        self._traced: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
+            self.compute, input_signature=[matrix, tf.TensorSpec([None], tf.int32), matrix]
         )
 
-    def __call__(self, ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> Array:
-        """Return unit vectors, float32 ``[batch, hidden]``; arguments as in `embed`."""
-        embeddings: Array = self._traced(tf.constant(ids), tf.constant(lengths)).numpy()
-        return embeddings
+    def __call__(
+        self, ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32], segments: npt.NDArray[np.int32]
+    ) -> Array:
+        """Return unit vectors ``[batch, hidden]`` or logits ``[batch, 1]``, float32; arguments as in `compute`."""
+        outputs: Array = self._traced(tf.constant(ids), tf.constant(lengths), tf.constant(segments)).numpy()
+        return outputs
 
-    def embed(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Compute one vector per row; a zero vector stays zero.
+    def compute(self, ids: tf.Tensor, lengths: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:
+        """Compute one output per row.
 
         Args:
             ids: int32 ``[batch, tokens]``, rows padded on the right with any id.
             lengths: int32 ``[batch]``, tokens per row that are not padding, at least 1.
+            segments: int32 ``[batch, tokens]``, 0, or 1 for a pair's second side.
 
-        Returns: float32 ``[batch, hidden]``, L2-normalised.
+        Returns: float32, L2-normalised ``[batch, hidden]`` (a zero vector stays zero); with a classifier
+            ``[batch, 1]``, the only logit or the second less the first.
         """
-        batch, tokens = tf.unstack(tf.shape(ids))
-        mask = tf.sequence_mask(lengths, tokens, dtype=tf.float32)
-        # Finite, unlike -inf, so that no row can become NaN; softmax makes exactly 0 of it.
-        penalty = ((1.0 - mask) * -1e9)[:, tf.newaxis, tf.newaxis, :]
-        hidden = tf.gather(self._words, ids) + self._positions[:tokens]
-        width = hidden.shape[-1]
-        # Flat rows let every dense layer be one matrix product, with its bias and gelu fused on a CPU.
-        hidden = self._norm(tf.reshape(hidden, [-1, width]), self._embedding_norm)
-        for layer in self._layers:
-            attended = self._attend(self._dense(hidden, layer["query_key_value"]), penalty, batch, tokens)
-            hidden = self._norm(hidden + self._wide(self._dense(attended, layer["attended"])), layer["attended_norm"])
-            inner = tf.nn.gelu(self._dense(hidden, layer["inner"]), approximate=False)
-            hidden = self._norm(hidden + self._wide(self._dense(inner, layer["outer"])), layer["outer_norm"])
-        hidden = tf.reshape(hidden, [batch, tokens, width])
-        if self._pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            pooled = tf.einsum("bth,bt->bh", hidden, mask) / tf.reduce_sum(mask, axis=1, keepdims=True)
-        return pooled / tf.maximum(tf.norm(pooled, axis=1, keepdims=True), 1e-12)
+        mask = tf.sequence_mask(lengths, tf.shape(ids)[1], dtype=tf.float32)
+        hidden, penalty = self.embed(ids, segments), attention_penalty(mask)
+        for layer in self.layers:
+            hidden = layer(hidden, penalty)
+        pooled = self.pool(hidden, mask)
+        if self._classifier is None:
+            return pooled / tf.maximum(tf.norm(pooled, axis=1, keepdims=True), 1e-12)
+        logits = self._classifier(pooled)
+        return logits if self._labels == 1 else logits[:, 1:] - logits[:, :1]
 
-    def _attend(self, joined: tf.Tensor, penalty: tf.Tensor, batch: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        """Return attention over each row's own tokens, ``[batch · tokens, hidden]``."""
-        size = joined.shape[-1] // 3 // self._heads
-        split = tf.transpose(tf.reshape(joined, [batch, tokens, 3, self._heads, size]), [2, 0, 3, 1, 4])
-        query, key, value = tf.unstack(split)
-        scores = self._wide(tf.matmul(query, key, transpose_b=True)) * (size**-0.5) + penalty
-        attended = tf.matmul(tf.cast(tf.nn.softmax(scores), self._dtype), value)
-        return tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [-1, self._heads * size])
+    def embed(self, ids: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:
+        """Return the first layer's input, float32 ``[batch · tokens, hidden]``; arguments as in `compute`."""
+        summed = tf.gather(self.word_embeddings, ids) + tf.gather(self._segments, segments)
+        summed += self._positions[: tf.shape(ids)[1]]
+        hidden = self._embedding_norm(tf.reshape(summed, [-1, summed.shape[-1]]))
+        return hidden if self._mapping is None else tf.cast(self._mapping(hidden), tf.float32)
 
-    def _dense(self, inputs: tf.Tensor, layer: tuple[tf.Variable, tf.Variable]) -> tf.Tensor:
-        return tf.nn.bias_add(tf.matmul(tf.cast(inputs, self._dtype), layer[0]), layer[1])
+    def pool(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Return one vector per row, not normalised, float32 ``[batch, hidden]``.
 
-    def _wide(self, values: tf.Tensor) -> tf.Tensor:
-        return tf.cast(values, tf.float32)
-
-    def _norm(self, inputs: tf.Tensor, layer: tuple[tf.Variable, tf.Variable]) -> tf.Tensor:
-        mean = tf.reduce_mean(inputs, axis=-1, keepdims=True)
-        centred = inputs - mean
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        return centred * tf.math.rsqrt(variance + self._epsilon) * layer[0] + layer[1]
+        Args:
+            hidden: the last layer's output, float32 ``[batch · tokens, hidden]``.
+            mask: float32 ``[batch, tokens]``, 1 for a token and 0 for padding.
+        """
+        hidden = tf.reshape(hidden, [tf.shape(mask)[0], tf.shape(mask)[1], hidden.shape[-1]])
+        if self._pooling == "mean":
+            return tf.einsum("bth,bt->bh", hidden, mask) / tf.reduce_sum(mask, axis=1, keepdims=True)
+        first = hidden[:, 0]
+        if self._pooler is None:
+            return first
+        pooled = self._pooler(first)
+        return tf.tanh(pooled) if self._pooling == "pooler-tanh" else pooled
 
 
-def expected_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every checkpoint variable that the encoder needs, by name without `bert.`."""
-    hidden = config.hidden_size
-    sizes = {"hidden": hidden, "inner": config.intermediate_size}
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
-        "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
-        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
-    }
-    norms = ["embeddings.LayerNorm"]
-    for number in range(config.num_hidden_layers):
-        layer = f"encoder.layer.{number}"
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-        for part, (rows, columns) in _LAYER_PARTS.items():
-            shapes[f"{layer}.{part}.weight"] = (sizes[rows], sizes[columns])
-            shapes[f"{layer}.{part}.bias"] = (sizes[rows],)
-    for part in norms:
-        shapes |= {f"{part}.weight": (hidden,), f"{part}.bias": (hidden,)}
-    return shapes
+def attention_penalty(mask: tf.Tensor) -> tf.Tensor:
+    """Return what is added to attention scores so that padding gets none: float32 ``[batch, 1, 1, tokens]``.
 
+    It is finite, unlike -inf, so that no row can become NaN; softmax makes exactly 0 of it.
 
-def read_weights(path: Path, config: BertConfig) -> dict[str, Array]:
-    """Read the encoder's variables from a safetensors file as float32.
-
-    Accepts float16, bfloat16, float32 and float64, names with or without `bert.`, and the older names gamma
-    and beta of normalisation layers. Variables that the encoder does not use are not read.
-
-    Raises: TeacherError if the file is damaged, or variables are missing or of another shape.
+    Args:
+        mask: float32 ``[batch, tokens]``, 1 for a token and 0 for padding.
     """
-    expected = expected_shapes(config)
-    weights: dict[str, Array] = {}
-    wrong: list[str] = []
-    try:
-        with safe_open(path, "np") as file:
-            for stored in file.keys():  # noqa: SIM118 - not a mapping, it cannot be iterated
-                name = stored.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
-                if name not in expected:
-                    continue
-                shape = tuple(file.get_slice(stored).get_shape())
-                if shape != expected[name]:
-                    wrong.append(f"{name} has shape {shape} instead of {expected[name]}")
-                    continue
-                weights[name] = file.get_tensor(stored).astype(np.float32)
-    except (SafetensorError, OSError) as error:
-        raise TeacherError(
-            f"{path} is not a readable safetensors file: {error}.", hint="Fetch the file again."
-        ) from error
-    missing = [name for name in expected if name not in weights]
-    if wrong or missing:
-        faults = wrong or [f"missing {', '.join(missing)}"]
-        raise TeacherError(
-            f"{path} does not hold the encoder that config.json describes: {'; '.join(faults)}.",
-            hint="Weights and config.json must come from the same model.",
-        )
-    return weights
+    # One axis at a time: LiteRT, which a successor is exported to, cannot add two at once.
+    return tf.expand_dims(tf.expand_dims((1.0 - mask) * -1e9, 1), 1)

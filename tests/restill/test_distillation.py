@@ -5,11 +5,12 @@ import gzip
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
-from factories import write_tiny_teacher
+from factories import write_tiny_cross_encoder
+from projects import scored_project
 
 from restill import batches, distillation, evaluation, logits, snapshots, teachers, training
-from restill.logits import LogitsStore
 from restill.measurements import accuracy
 from restill.serving import PairModel
 from restill.settings import DistillationSettings, Settings, StudentSettings, TeacherSettings
@@ -48,12 +49,12 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
     outcome = batches.ingest_file(file, settings, store)
     assert outcome.outcome == "accepted", outcome.reasons
     snapshot = snapshots.current(tmp_path)
-    scores = LogitsStore(store, teachers.fingerprint(teacher), settings.logits_cache)
+    scores = logits.open_store(settings, store)
     logits.score(
         lambda: teachers.load_teacher(teacher),
         scores,
-        snapshot.sentences(),
-        shard_sentences=1024,
+        snapshot,
+        shard_items=1024,
         progress=lambda done, total, what: None,
     )
     artifact = distillation.distill(snapshot, scores, settings)
@@ -67,23 +68,7 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
 
 @pytest.fixture
 def scored(tmp_path, store):
-    """A small data set with the scores of a tiny teacher, and the settings for a very small student."""
-    settings = Settings(
-        root=tmp_path,
-        teacher=TeacherSettings(path=write_tiny_teacher(tmp_path / "teacher")),
-        student=StudentSettings(embedding_size=8, hidden_size=8, max_tokens=8),
-        distillation=DistillationSettings(epochs=2),
-    )
-    file = tmp_path / "pairs.csv"
-    rows = "".join(f"turn lamp {n} on,switch on lamp {n + n % 2},{1 - n % 2}\n" for n in range(400))
-    file.write_text("text_a,text_b,label\n" + rows)
-    assert batches.ingest_file(file, settings, store).outcome == "accepted"
-    snapshot = snapshots.current(tmp_path)
-    scores = LogitsStore(store, teachers.fingerprint(settings.teacher), settings.logits_cache)
-    teacher = teachers.load_teacher(settings.teacher)
-    sentences = list(dict.fromkeys(snapshot.sentences()))
-    scores.add(sentences, teacher.encode(sentences))
-    return snapshot, scores, settings
+    return scored_project(tmp_path, store)
 
 
 def test_two_runs_at_once_train_one_student(scored, monkeypatch):
@@ -106,3 +91,55 @@ def test_an_artifact_is_not_trained_again_unless_forced(scored, monkeypatch):
     assert forced.training_key == first.training_key
     other = settings.model_copy(update={"distillation": DistillationSettings(epochs=2, alpha=0.9)})
     assert distillation.distill(snapshot, scores, other).training_key != first.training_key
+
+
+def test_every_export_is_a_candidate_with_a_calibration_of_its_own(scored):
+    snapshot, scores, settings = scored
+    exports = ("litert_pruned_int8", "litert_int8", "litert", "litert_pruned")
+    student = settings.student.model_copy(update={"exports": exports})
+    artifact = distillation.distill(snapshot, scores, settings.model_copy(update={"student": student}))
+    assert set(artifact.calibrations) == set(exports)
+    rows = accuracy.read_rows(snapshot, "test")
+    probabilities = {}
+    for path, role in artifact.files.items():
+        if role in exports:
+            model = PairModel(artifact.folder, file=path)
+            assert model.calibration == artifact.calibrations[role]
+            probabilities[role] = evaluation.score_rows(model, rows).probabilities
+    assert set(probabilities) == set(exports)
+    assert not (probabilities["litert"] == probabilities["litert_pruned"]).all()
+
+
+def test_a_cross_encoder_teaches_a_student(tmp_path, store):
+    teacher = TeacherSettings(path=write_tiny_cross_encoder(tmp_path / "teacher"))
+    snapshot, scores, settings = scored_project(tmp_path, store, teacher=teacher, unlabelled=50)
+    assert scores.kind == "cross-encoder"
+    artifact = distillation.distill(snapshot, scores, settings)
+    rows = accuracy.read_rows(snapshot, "test")
+    calibration = distillation.teacher_calibration(artifact.folder)
+    assert np.isfinite(evaluation.teacher_predictions(rows, scores, calibration).probabilities).all()
+    assert artifact.report["train_pairs"] > 250
+
+
+def test_deterministic_training_gives_the_same_bytes_twice(scored):
+    snapshot, scores, settings = scored
+    chosen = settings.model_copy(update={"distillation": DistillationSettings(epochs=2, deterministic=True)})
+    made = []
+    for _ in range(2):
+        artifact = distillation.distill(snapshot, scores, chosen, force=True)
+        made.append(
+            {
+                path: (artifact.folder / path).read_bytes()
+                for path in artifact.files
+                if path.endswith((".tflite", "json"))
+            }
+        )
+        made[-1].pop("training.json")  # it holds the seconds that each epoch took
+    assert made[0] == made[1]
+
+
+def test_mined_pairs_join_the_training(scored):
+    snapshot, scores, settings = scored
+    chosen = settings.model_copy(update={"distillation": DistillationSettings(epochs=1, mined_pairs=2)})
+    report = distillation.distill(snapshot, scores, chosen).report
+    assert report["mined_pairs"] > 300

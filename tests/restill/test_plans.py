@@ -40,6 +40,7 @@ def plan(**changes):
         named_version="v",
         snapshot=SimpleNamespace(short="v"),
         missing_sentences=0,
+        export="litert",
         challenger=SimpleNamespace(version=B, short=B[:12]),
         champion=entry(1, A),
         verdict=None,

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,37 +9,48 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from restill import training
-from restill.corpus import Corpus, Split
-from restill.errors import TrainingFailed
+from restill.corpus import Corpus, Pairs, Sentences
+from restill.errors import ConfigurationError, TrainingFailed
 from restill.logits import PlattCalibration
+from restill.losses import HARD, SOFT
 from restill.settings import DistillationSettings, StudentSettings
 
 STUDENT = StudentSettings(embedding_size=8, hidden_size=8, max_tokens=6, dropout=0.0)
 
 
-def split(pairs, *, labels="all", seed=0):
-    """Pairs of two-word sentences that are the same exactly when their first words are."""
+def pairs(number, *, labels="all", seed=0, offset=0):
+    """Pairs of two-word sentences that are the same exactly when their first words are: ids, and the pairs."""
     generator = np.random.default_rng(seed)
-    ids_a = np.zeros((pairs, 6), np.int32)
-    ids_a[:, :2] = generator.integers(2, 12, size=(pairs, 2))
+    ids_a = np.zeros((number, 6), np.int32)
+    ids_a[:, :2] = generator.integers(2, 12, size=(number, 2))
     ids_b = ids_a.copy()
-    same = generator.random(pairs) < 0.5
-    ids_b[:, 1] = generator.integers(2, 12, size=pairs)
+    same = generator.random(number) < 0.5
+    ids_b[:, 1] = generator.integers(2, 12, size=number)
     ids_b[~same, 0] = 2 + (ids_a[~same, 0] - 2 + generator.integers(1, 10, size=(~same).sum())) % 10
     values = same.astype(np.float32)
     if labels == "none":
         values[:] = np.nan
     elif labels == "one class":
         values[:] = 1.0
-    teacher = np.where(same, 0.9, 0.3).astype(np.float32)
-    names = np.array([f"{number:032x}".encode() for number in range(pairs)])
-    return Split(ids_a, ids_b, values, teacher, names)
+    elif labels == "some":
+        values[::3] = np.nan
+    scores = np.where(same, 0.9, 0.3).astype(np.float32)
+    names = np.array([f"{row:032x}".encode() for row in range(number)])
+    rows = np.arange(number, dtype=np.int32) + offset
+    return np.concatenate([ids_a, ids_b]), Pairs(rows, rows + number, values, scores, names)
 
 
-def corpus(**changes):
+def corpus(*, vectors=True, train_pairs=600, **changes):
+    """600 training and 200 validation pairs; the teacher's vector of a sentence says what its first word is."""
     vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", *"abcdefghij"])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    return Corpus(split(600, **changes), split(200, seed=1, **changes), tokenizer, PlattCalibration(10.0, 0.6))
+    train_ids, train = pairs(train_pairs, **changes)
+    validation_ids, validation = pairs(200, seed=1, offset=len(train_ids), **changes)
+    ids = np.concatenate([train_ids, validation_ids])
+    stored = np.eye(12, dtype=np.float32)[ids[:, 0]] + 0.3
+    stored /= np.linalg.norm(stored, axis=1, keepdims=True)
+    sentences = Sentences(ids, stored if vectors else None, np.arange(len(ids)))
+    return Corpus(sentences, train, validation, tokenizer, PlattCalibration(10.0, 0.6))
 
 
 def settings(**changes):
@@ -57,11 +69,51 @@ def test_pairs_without_labels_or_with_one_class_train(tmp_path, labels):
     assert all(np.isfinite(epoch.validation_loss) for epoch in trained.history)
 
 
-@pytest.mark.parametrize(("hard", "soft"), [("contrastive", "mse"), ("contrastive", "kd"), ("bce", "mse")])
-def test_every_combination_of_losses_trains(tmp_path, hard, soft):
-    chosen = settings(epochs=3, hard_loss=hard, soft_loss=soft, temperature=1.0)
+@pytest.mark.parametrize(
+    ("hard", "soft"), [*((hard, "mse") for hard in HARD), *(("bce", soft) for soft in SOFT if soft != "mse")]
+)
+def test_every_loss_trains(tmp_path, hard, soft):
+    chosen = settings(epochs=3, hard_loss=hard, soft_losses={soft: 1.0}, temperature=1.0)
     trained = training.distill(corpus(), STUDENT, chosen, tmp_path)
     assert trained.history[-1].train_loss < trained.history[0].train_loss
+
+
+def test_losses_are_combined_by_weight(tmp_path):
+    chosen = settings(epochs=3, soft_losses={"embedding": 1.0, "similarity-matrix": 5.0, "kd": 0.5})
+    trained = training.distill(corpus(labels="some"), STUDENT, chosen, tmp_path)
+    assert trained.history[-1].validation_score > 0.9
+
+
+def test_a_loss_on_vectors_is_refused_with_a_cross_encoder(tmp_path):
+    with pytest.raises(ConfigurationError, match="embedding"):
+        training.distill(corpus(vectors=False), STUDENT, settings(soft_losses={"embedding": 1.0}), tmp_path)
+
+
+def test_a_cross_encoder_teaches_by_its_logits(tmp_path):
+    data = corpus(vectors=False, labels="some")
+    for split in (data.train, data.validation):
+        split.scores[:] = np.where(split.scores > 0.5, 4.0, -5.0)
+    data = dataclasses.replace(data, teacher=PlattCalibration(1.0, 0.0))
+    chosen = settings(soft_losses={"kd": 1.0, "mse": 1.0, "listwise": 0.1})
+    assert training.distill(data, STUDENT, chosen, tmp_path).history[-1].validation_score > 0.95
+
+
+def test_pseudo_labels_come_first_and_labels_second(tmp_path):
+    chosen = settings(schedule="pseudo-label", epochs=3)
+    trained = training.distill(corpus(labels="some"), STUDENT, chosen, tmp_path)
+    assert [epoch.phase for epoch in trained.history] == ["teacher"] * 3 + ["labels"] * 3
+    assert trained.best_epoch > 3
+
+
+def test_a_pruned_student_has_that_share_of_zeros_and_still_works(tmp_path):
+    data, chosen = corpus(), settings(pruning=0.5)
+    trained = training.distill(data, STUDENT, chosen, tmp_path / "run")
+    pruned = training.prune(data, trained, STUDENT, chosen, tmp_path / "pruning")
+    kernels = [variable.numpy() for variable in pruned.encoder.trainable_variables if len(variable.shape) > 1]
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels) / sum(kernel.size for kernel in kernels)
+    assert zeros == pytest.approx(0.5, abs=0.05)
+    assert pruned.history[pruned.best_epoch - 1].validation_score > 0.9
+    assert pruned.history[pruned.best_epoch - 1].phase == "recover"
 
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
@@ -73,7 +125,8 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
 def test_the_weights_returned_are_those_of_the_best_epoch(tmp_path):
     data = corpus()
     trained = training.distill(data, STUDENT, settings(epochs=8, learning_rate=0.2), tmp_path)
-    vectors = trained.encoder(np.concatenate([data.validation.ids_a, data.validation.ids_b]), training=False).numpy()
+    sides = np.concatenate([data.validation.a, data.validation.b])
+    vectors = trained.encoder(data.sentences.ids[sides], training=False).numpy()
     cosines = (vectors[:200] * vectors[200:]).sum(axis=1)
     from sklearn.metrics import roc_auc_score
 
@@ -83,28 +136,47 @@ def test_the_weights_returned_are_those_of_the_best_epoch(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_pairs(tmp_path):
     data = corpus()
-    data.train.teacher_cosines[137] = np.nan
+    data.train.scores[137] = np.nan
     with pytest.raises(TrainingFailed, match=r"not finite at epoch 1, step \d+ \(pairs 0{20}") as caught:
         training.distill(data, STUDENT, settings(), tmp_path)
     assert "none, it was the first epoch" in str(caught.value)
 
 
-def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path):
+@pytest.mark.parametrize(("checkpoint_steps", "goes_on_at"), [(2000, 37), (3, 40)], ids=["epochs", "steps"])
+def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(tmp_path, checkpoint_steps, goes_on_at):
     code = "\n".join(
         [
             "import os, pathlib, runpy, signal",
             f"module = runpy.run_path({__file__!r})",
             "kill = lambda done, total, what: os.kill(os.getpid(), signal.SIGKILL) if done == 40 else None",
-            "module['training'].distill(module['corpus'](), module['STUDENT'], module['settings'](), "
+            f"chosen = module['settings'](checkpoint_steps={checkpoint_steps})",
+            "module['training'].distill(module['corpus'](), module['STUDENT'], chosen, "
             f"pathlib.Path({str(tmp_path / 'killed')!r}), progress=kill)",
         ]
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=os.environ)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
 
-    resumed = training.distill(corpus(), STUDENT, settings(), tmp_path / "killed")
-    undisturbed = training.distill(corpus(), STUDENT, settings(), tmp_path / "whole")
-    assert resumed.resumed_at == 3
+    chosen, steps = settings(checkpoint_steps=checkpoint_steps), []
+    resumed = training.distill(
+        corpus(), STUDENT, chosen, tmp_path / "killed", progress=lambda done, total, what: steps.append(done)
+    )
+    undisturbed = training.distill(corpus(), STUDENT, chosen, tmp_path / "whole")
+    assert (resumed.resumed_at, steps[0]) == (3, goes_on_at)
     assert len(resumed.history) == len(undisturbed.history)
     assert resumed.history[-1].validation_score == pytest.approx(undisturbed.history[-1].validation_score, abs=0.003)
     assert resumed.history[-1].train_loss == pytest.approx(undisturbed.history[-1].train_loss, rel=0.02)
+
+
+def test_a_run_killed_while_fine_tuning_does_not_repeat_what_came_before(tmp_path):
+    chosen = settings(schedule="pseudo-label", epochs=2)
+
+    def stop(epoch):
+        if epoch.phase == "labels":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.distill(corpus(), STUDENT, chosen, tmp_path, after_epoch=stop)
+    resumed = training.distill(corpus(), STUDENT, chosen, tmp_path)
+    assert resumed.resumed_at == 3
+    assert [epoch.phase for epoch in resumed.history] == ["teacher"] * 2 + ["labels"] * 2

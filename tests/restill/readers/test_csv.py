@@ -58,12 +58,12 @@ def test_every_format_and_compression_gives_the_same_rows(tmp_path, kind, pack):
         ("p.csv", b"text_a:text_b\nc:d\n", "(tried: ',' ';' tab '|'): 'text_a:text_b'"),
         ("p.csv", b"text_a,text_b,z;text_a;text_b\n1,2,3;4;5\n", "with ',' and also with ';' between fields"),
         ("p.csv", b"text_a,text_b,label,label\na,b,1,0\n", "'label' names 2 columns"),
-        ("p.csv", gzip.compress(HEADER), "those of another format, gzip"),
+        ("p.csv", gzip.compress(HEADER, mtime=0), "those of another format, gzip"),
         ("p.csv", b"PK\x03\x04", "a zip archive"),
         ("p.txt", b"a", "its name says no known format"),
         ("p.csv.zip", b"PK", "its name says no known format"),
-        ("p.csv.gz", gzip.compress(HEADER + b"a,b,1\n" * 999)[:-12], "cannot be read"),
-        ("p.csv.gz", gzip.compress(HEADER + b"a,b,1\n") + b"garbage", "cannot be read"),
+        ("p.csv.gz", gzip.compress(HEADER + b"a,b,1\n" * 999, mtime=0)[:-12], "cannot be read"),
+        ("p.csv.gz", gzip.compress(HEADER + b"a,b,1\n", mtime=0) + b"garbage", "cannot be read"),
         ("p.csv.gz", HEADER + b"a,b,1\n", "Not a gzipped file"),
         ("p.csv.zst", zstd(HEADER + b"a,b,1\n" * 999)[:-4], "cannot be read"),
         ("p.csv.zst", zstd(HEADER + b"a,b,1\n") + b"garbage", "cannot be read"),
@@ -134,7 +134,7 @@ def test_what_was_found_is_said_in_a_sentence(tmp_path):
 
     rows = b"text_a;text_b\r\na;b\n"
     assert sentence("p.csv", rows) == "CSV, UTF-8, ';' between fields (detected), mixed"
-    assert sentence("p.csv.gz", gzip.compress(b"\xef\xbb\xbf" + rows[:15])) == (
+    assert sentence("p.csv.gz", gzip.compress(b"\xef\xbb\xbf" + rows[:15], mtime=0)) == (
         "CSV, gzip, UTF-8 with byte order mark, ';' between fields (detected), CRLF"
     )
     assert sentence("p.tsv", b"text_a\ttext_b\na\tb") == "TSV, UTF-8, tab between fields, LF"
@@ -273,7 +273,7 @@ def test_a_line_or_a_row_without_end_is_refused_early(tmp_path, quote):
     process = psutil.Process()
     before = process.memory_info().rss
     started = time.monotonic()
-    found = refusal(tmp_path, "p.csv.gz", gzip.compress(HEADER + b"a," + quote) + member * 200)
+    found = refusal(tmp_path, "p.csv.gz", gzip.compress(HEADER + b"a," + quote, mtime=0) + member * 200)
     assert "line 2: what begins here is longer than 16,777,216 bytes" in found
     assert time.monotonic() - started < 10
     assert process.memory_info().rss - before < 400e6
@@ -297,7 +297,7 @@ def test_chunks_are_bounded_in_rows_and_in_bytes(tmp_path):
 
 def test_an_error_of_the_caller_is_not_the_files(tmp_path):
     path = tmp_path / "p.csv.gz"
-    path.write_bytes(gzip.compress(HEADER + b"a,b,1\n"))
+    path.write_bytes(gzip.compress(HEADER + b"a,b,1\n", mtime=0))
 
     def write() -> None:
         with readers.open_file(path, ColumnSettings(), FormatSettings()) as reading:

@@ -1,0 +1,68 @@
+"""Fill the store of teacher scores: only what a data version lacks is computed, here or by workers elsewhere."""
+
+import time
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.states import Completed
+from prefect.types.entrypoint import EntrypointType
+
+from restill.logits import ScoreReport
+from restill.settings import Settings, load_settings
+from restill.snapshots import Snapshot
+from tasks.progress import run_name
+from tasks.snapshot import pull_snapshot
+from tasks.teacher import collect_scores, compute_share, plan_scoring, score_here, score_in_pool, score_on_dask
+
+
+@flow(name="score", description=__doc__, flow_run_name=run_name("score"))
+def score(
+    data_version: str | None = None, on: Literal["here", "pool", "dask"] | None = None, workers: int | None = None
+) -> Any:
+    """Score every sentence (or pair) of a data version that has no score of the configured teacher yet.
+
+    A run that was killed is continued by the next one; what is stored is kept.
+
+    Args:
+        data_version: this version of the data set, or the one that begins so; default: the one that data.dvc names.
+        on: who computes; default: as configured.
+        workers: worker processes; default: as configured.
+    """
+    settings = load_settings()
+    chosen = {name: value for name, value in {"on": on, "workers": workers}.items() if value is not None}
+    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=chosen)})
+    report = score_missing(pull_snapshot(settings, data_version), settings)
+    return Completed(message=report.sentence, data=report)
+
+
+def score_missing(snapshot: Snapshot, settings: Settings) -> ScoreReport:
+    """Plan what is missing, have it computed, and tidy up: the part that `retrain` has in common with `score`."""
+    started = time.monotonic()
+    need, plan = plan_scoring(snapshot, settings)
+    if plan is not None:
+        compute = {"here": score_here, "pool": score_in_pool, "dask": score_on_dask}[settings.scoring.on]
+        compute(plan, settings)
+    return collect_scores(plan, need, settings, seconds=time.monotonic() - started)
+
+
+@flow(name="score-share", description="One worker's share of a `score` run, on a worker of the pool.")
+def score_share(plan: str, share: int = 0, shares: int = 1) -> Any:
+    """Work on a plan until all of it is stored. Needs the object store and the teacher, and no data set.
+
+    Args:
+        plan: key of the plan in the object store.
+        share: this worker's number, from 0.
+        shares: how many workers there are.
+    """
+    report = compute_share(plan, share, shares)
+    return Completed(message=report.sentence, data=report)
+
+
+def register(work_pool: str = "gpu") -> None:
+    """Register the deployment `score-share/<work_pool>`, which a worker runs from the installed package, not a clone.
+
+    In code, as `prefect deploy` of Prefect 3.8 registers it too, but then ends with an error (422 of its own server).
+    """
+    score_share.to_deployment(
+        name=work_pool, work_pool_name=work_pool, entrypoint_type=EntrypointType.MODULE_PATH
+    ).apply()  # type: ignore[union-attr]

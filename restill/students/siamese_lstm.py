@@ -1,0 +1,100 @@
+"""Embedding → bidirectional LSTM → masked mean, beside the mean of the embeddings → unit length (after Neculoiu et al.
+2016, https://aclanthology.org/W16-1617; Tang et al. 2019, https://arxiv.org/abs/1903.12136).
+
+The embeddings pass the LSTM by: a student starts as a mean of its teacher's token vectors, which is not bad, and the
+LSTM learns what a bag of tokens lacks.
+
+LiteRT runs an LSTM as a loop, and a step of the loop costs more than its arithmetic. So the exported form has one
+loop for both directions and all sentences, with the input projection done before it, as one matrix product. There is
+no list of states: the loop adds them up, since only their mean is asked for. It ends with the longest sentence.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from restill.settings import StudentSettings
+from restill.students.kind import Encode, Kind, Vectors
+from restill.students.pooling import MaskedMean, UnitLength, mean_of_sum, present_tokens, unit_length
+from restill.students.tokens import NAME as TOKENS
+from restill.students.tokens import tokens
+from restill.vocabulary import PAD_ID
+
+_CLOSED = 1000.0  # far below any other input of a gate: its sigmoid is 0 exactly
+
+
+def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None) -> keras.Model:
+    ids = keras.Input([None], dtype="int32", name="ids")
+    vectors = tokens(vocabulary_size, settings, embeddings)(ids)
+    vectors = keras.layers.SpatialDropout1D(settings.dropout, name="dropout")(vectors)
+    lstm = keras.layers.Bidirectional(keras.layers.LSTM(settings.hidden_size, return_sequences=True), name="lstm")
+    states = lstm(vectors, mask=keras.ops.not_equal(ids, PAD_ID))
+    pooled = MaskedMean(name="mean")(keras.layers.Concatenate(name="beside")([states, vectors]), ids)
+    return keras.Model(ids, UnitLength(name="unit")(pooled), name="siamese-lstm")
+
+
+def _serving(model: keras.Model, int8: bool) -> Encode:
+    look_up = model.get_layer(TOKENS)
+    layer = model.get_layer("lstm")
+    cells = [layer.forward_layer.cell, layer.backward_layer.cell]
+    hidden = cells[0].units
+    inputs, recurrent, biases = (
+        np.stack([_sigmoids_first(getattr(cell, name).numpy()) for cell in cells])
+        for name in ("kernel", "recurrent_kernel", "bias")
+    )
+    # One more input, which only padding sets, closes the output gate. A state behind the end of a sentence is then
+    # 0 and adds nothing to the sum, for the price of no operation in the loop. The weight stays within the range of
+    # the others, or 8 bits would be spent on it.
+    weight = max(float(np.abs(inputs).max()), 1e-3)
+    closing = np.zeros((2, 1, 4 * hidden), np.float32)
+    closing[:, :, 2 * hidden : 3 * hidden] = -weight
+    inputs = np.concatenate([inputs, closing], axis=1)
+
+    def encode(ids: tf.Tensor) -> tf.Tensor:
+        sentences, steps = tf.shape(ids)[0], tf.shape(ids)[1]
+        present = present_tokens(ids)
+        lengths = tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
+        # Each direction starts with a token, so that both meet padding last.
+        both = tf.stack([ids, tf.reverse_sequence(ids, lengths, seq_axis=1)])
+        both = tf.transpose(both, [0, 2, 1])  # [directions, steps, sentences]
+        padding = tf.expand_dims((1.0 - present_tokens(both)) * (_CLOSED / weight), -1)
+        looked_up = look_up(both)
+        vectors = tf.concat([looked_up, padding], axis=-1)
+        projected = tf.matmul(tf.reshape(vectors, [2, -1, inputs.shape[1]]), inputs) + biases[:, np.newaxis]
+        # 8-bit products are fastest one row at a time, float ones with the sentences as rows.
+        row = [1] if int8 else []
+        kernel = recurrent[:, np.newaxis] if int8 else recurrent
+        projected = tf.reshape(projected, [2, steps, sentences, *row, 4 * hidden])
+        # Zeros of the right shape. tf.zeros would make a shape that LiteRT learns only while it runs, and then every
+        # step of the loop would allocate.
+        zeros = projected[:, 0, ..., :hidden] * 0.0
+
+        def step(
+            position: tf.Tensor, states: tf.Tensor, memory: tf.Tensor, total: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+            gates = tf.gather(projected, position, axis=1) + tf.matmul(states, kernel)
+            opened = tf.sigmoid(gates[..., : 3 * hidden])
+            admit, keep, emit = (opened[..., part * hidden : (part + 1) * hidden] for part in range(3))
+            memory = keep * memory + admit * tf.tanh(gates[..., 3 * hidden :])
+            states = emit * tf.tanh(memory)
+            return position + 1, states, memory, total + states
+
+        longest = tf.reduce_max(lengths)
+        total = tf.while_loop(lambda position, *_: position < longest, step, (0, zeros, zeros, zeros))[3]
+        if int8:
+            total = tf.squeeze(total, 2)
+        bag = tf.reduce_sum(looked_up[0], axis=0)  # padding looks zeros up
+        return unit_length(mean_of_sum(tf.concat([total[0], total[1], bag], axis=-1), present))
+
+    return encode
+
+
+def _sigmoids_first(gates: Vectors) -> Vectors:
+    """Reorder Keras's gates (input, forget, candidate, output): the three sigmoids are then one operation."""
+    admit, keep, candidate, emit = np.split(gates, 4, axis=-1)
+    return np.concatenate([admit, keep, emit, candidate], axis=-1)
+
+
+KIND = Kind(
+    "Bidirectional LSTM over the embeddings: mean of its states, and of the embeddings beside it.", _build, _serving
+)

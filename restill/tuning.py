@@ -1,0 +1,285 @@
+"""A small search for better settings, by Optuna, judged on validation alone; the test split is never read.
+
+Every trial is kept in a SQLite file of its own study, so that a search goes on where it was stopped and can be looked
+at while it runs.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from restill import inputs, training
+from restill.errors import ConfigurationError, TrainingFailed
+from restill.logits import LogitsStore
+from restill.manifests import digest_json
+from restill.settings import DistillationSettings, Settings, StudentSettings
+from restill.snapshots import Snapshot
+from restill.training import Epoch
+
+Report = Callable[[int, int, str], None]  # done, total, what
+
+DEFAULT_SPACE: dict[str, str] = {
+    "distillation.temperature": "0.5:8:log",
+    "distillation.alpha": "0:0.9",
+    "distillation.learning_rate": "0.0005:0.005:log",
+    "distillation.hard_loss": "bce,contrastive",
+    "student.embedding_size": "64,128,256",
+    "student.hidden_size": "48,96,128",
+    "student.dropout": "0:0.4",
+}
+SECTIONS: dict[str, type[StudentSettings] | type[DistillationSettings]] = {
+    "student": StudentSettings,
+    "distillation": DistillationSettings,
+}
+_RANGE = re.compile(r"(?P<low>[-+0-9.eE]+):(?P<high>[-+0-9.eE]+)(?P<log>:log)?")
+
+# What the corpus and the first embeddings depend on: trials that agree in it share them.
+_INPUTS = {
+    "student": ("kind", "tokens", "max_vocabulary", "embeddings", "word_vectors", "embedding_size", "max_tokens"),
+    "distillation": ("mined_pairs", "seed"),
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial, as a person is shown it."""
+
+    number: int
+    state: str  # complete, pruned, failed or running
+    score: float | None  # best validation score: ROC-AUC, or minus the loss where validation has one class only
+    epochs: int
+    started: datetime | None
+    seconds: float | None
+    values: dict[str, str]  # setting → value, as it is written in restill.toml
+    why: str = ""  # of a failed one
+
+
+def distribution(setting: str, text: str) -> optuna.distributions.BaseDistribution:
+    """Return what a setting is drawn from.
+
+    Args:
+        setting: such as `distillation.alpha` or `distillation.soft_losses.kd`.
+        text: `low:high`, `low:high:log`, or values with commas between them. A range of two whole numbers gives whole
+            numbers where the setting has them.
+    Raises: ConfigurationError if it is neither, or there is no such setting.
+    """
+    section, _, name = setting.partition(".")
+    field = SECTIONS[section].model_fields.get(name.split(".")[0]) if section in SECTIONS else None
+    if field is None:
+        raise ConfigurationError(
+            f"{setting!r} is no setting that can be tuned.",
+            hint="Name one of student.… or distillation.…; all keys: restill config show.",
+        )
+    if match := _RANGE.fullmatch(text):
+        try:
+            if field.annotation is int:
+                return optuna.distributions.IntDistribution(
+                    int(match["low"]), int(match["high"]), log=match["log"] is not None
+                )
+            return optuna.distributions.FloatDistribution(
+                float(match["low"]), float(match["high"]), log=match["log"] is not None
+            )
+        except ValueError as error:
+            raise ConfigurationError(f"{text!r} is no range for {setting}: {error}.") from error
+    values = [value.strip() for value in text.split(",") if value.strip()]
+    if len(values) < 2:
+        raise ConfigurationError(
+            f"{text!r} gives {setting} nothing to choose from.", hint="Write low:high, low:high:log, or a,b,c."
+        )
+    return optuna.distributions.CategoricalDistribution(values)
+
+
+def apply(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Return the settings with these values, checked.
+
+    Raises: ConfigurationError naming each wrong value.
+    """
+    changed = {name: getattr(settings, name).model_dump() for name in SECTIONS}
+    for setting, value in values.items():
+        section, *path = setting.split(".")
+        place = changed[section]
+        for part in path[:-1]:
+            if place.get(part) is None:  # unset: the values drawn are then all there is
+                place[part] = {}
+            place = place[part]
+        place[path[-1]] = value
+    try:
+        made = {name: kind.model_validate(changed[name]) for name, kind in SECTIONS.items()}
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise ConfigurationError(f"These values do not make a configuration: {'; '.join(lines)}.") from error
+    return settings.model_copy(update=made)
+
+
+def open_study(settings: Settings, name: str, *, create: bool = True) -> optuna.Study:
+    """Return a study of this project: `.restill/tuning/<name>/trials.sqlite3`.
+
+    Raises: ConfigurationError if it is not there and shall not be made, or its name cannot be a folder's.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+        raise ConfigurationError(
+            f"{name!r} cannot be a study's name.", hint="Use lower-case letters, digits, dots, dashes."
+        )
+    folder = _folder(settings, name)
+    if not create and not (folder / "trials.sqlite3").is_file():
+        raise ConfigurationError(f"There is no study {name!r} here.", hint=f"restill tune --study {name} starts one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name=name,
+        storage=f"sqlite:///{folder / 'trials.sqlite3'}",
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=settings.distillation.seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+    )
+
+
+def trials(study: optuna.Study) -> list[TrialRecord]:
+    """Return every trial, the best first; those without a score last."""
+    found = [_record(trial) for trial in study.get_trials(deepcopy=False)]
+    return sorted(found, key=lambda trial: (trial.score is None, -(trial.score or 0.0), trial.number))
+
+
+def tune(
+    snapshot: Snapshot,
+    logits: LogitsStore,
+    settings: Settings,
+    study: optuna.Study,
+    *,
+    space: Mapping[str, str],
+    new_trials: int,
+    progress: Report = lambda done, total, what: None,
+    after_trial: Callable[[TrialRecord], None] = lambda trial: None,
+) -> None:
+    """Run more trials of a study; each trains one student and keeps nothing of it but its score.
+
+    The first trial of a study is the configuration as it is, so that every other can be compared with it. A trial that
+    was killed is tried again; one whose loss becomes infinite is recorded as failed, with the reason.
+
+    Args:
+        snapshot: data version; only its training and validation splits are read.
+        logits: the teacher's scores.
+        settings: what is not drawn stays as configured.
+        study: of `open_study`.
+        space: setting → what it is drawn from (`distribution`).
+        new_trials: trials to run now.
+        progress: told after every training step of the trial that runs.
+        after_trial: told of every trial that ended.
+    Raises: ConfigurationError for a wrong space, or if the study is of another data version or teacher.
+    """
+    about = {"data_version": snapshot.version, "teacher": logits.fingerprint}
+    if (before := study.user_attrs.get("about", about)) != about:
+        raise ConfigurationError(
+            f"The study {study.study_name!r} is of data version {before['data_version'][:12]} and teacher "
+            f"{before['teacher'][:12]}, not of {snapshot.short} and {logits.fingerprint[:12]}.",
+            hint="Scores of different data cannot be compared: name a new study with --study.",
+        )
+    study.set_user_attr("about", about)
+    distributions = {setting: distribution(setting, text) for setting, text in space.items()}
+    for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
+        study.enqueue_trial(killed.params)
+    for _ in range(new_trials):
+        is_first = not study.get_trials(deepcopy=False)
+        if is_first:
+            study.set_user_attr("first", "the configuration as it is")
+        trial = study.ask({} if is_first else distributions)
+        _run(trial, snapshot, logits, settings, study, progress)
+        after_trial(_record(study.trials[trial.number]))
+
+
+def toml_lines(record: TrialRecord) -> list[str]:
+    """Return the lines of restill.toml that make a trial's values the configuration."""
+    lines: list[str] = []
+    for section in SECTIONS:
+        chosen = {name: value for name, value in record.values.items() if name.startswith(f"{section}.")}
+        if chosen:
+            lines += [f"[{section}]", *(f"{name.removeprefix(f'{section}.')} = {chosen[name]}" for name in chosen)]
+    return lines
+
+
+def _run(
+    trial: optuna.Trial,
+    snapshot: Snapshot,
+    logits: LogitsStore,
+    settings: Settings,
+    study: optuna.Study,
+    progress: Report,
+) -> None:
+    folder = _folder(settings, study.study_name)
+    run = folder / f"trial-{trial.number}"
+    scores: list[float] = []
+
+    def after_epoch(epoch: Epoch) -> None:
+        scores.append(epoch.validation_score)
+        trial.report(max(scores), epoch.number)
+        trial.set_user_attr("epochs", len(scores))
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    def report(done: int, total: int, what: str) -> None:
+        progress(done, total, f"trial {trial.number}, {what}")
+
+    shutil.rmtree(run, ignore_errors=True)
+    try:
+        chosen = apply(settings, trial.params)
+        made = inputs.prepare(snapshot, logits, chosen, folder / f"inputs-{_inputs_key(chosen)}", progress=report)
+        training.distill(
+            made.corpus,
+            chosen.student,
+            chosen.distillation,
+            run,
+            embeddings=made.embeddings,
+            progress=report,
+            after_epoch=after_epoch,
+        )
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except (TrainingFailed, ConfigurationError) as error:
+        trial.set_user_attr("why", str(error))
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, max(scores))
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def _folder(settings: Settings, study: str) -> Path:
+    return settings.state_dir / "tuning" / study
+
+
+def _inputs_key(settings: Settings) -> str:
+    parts = {
+        name: getattr(settings, name).model_dump(mode="json", include=set(fields)) for name, fields in _INPUTS.items()
+    }
+    return digest_json(parts)[:16]
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    values: Sequence[float] = [value for value in trial.intermediate_values.values() if value == value]
+    duration = trial.duration
+    return TrialRecord(
+        number=trial.number,
+        state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+        score=max(values, default=None),
+        epochs=int(trial.user_attrs.get("epochs", 0)),
+        started=trial.datetime_start,
+        seconds=duration.total_seconds() if duration is not None else None,
+        values={name: _toml(value) for name, value in trial.params.items()},
+        why=str(trial.user_attrs.get("why", "")),
+    )
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return text if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?|true|false", text) else f'"{text}"'

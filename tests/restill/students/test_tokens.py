@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from restill.students.tokens import frozen_lookup, quantise_rows
+
+TABLE = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+TABLE[7] *= 1000  # one large row must not cost the others their precision
+IDS = tf.constant([[1, 7, 29], [3, 0, 0]])
+
+
+def test_a_frozen_table_gives_its_rows_and_zeros_for_padding():
+    found = frozen_lookup(TABLE, int8=False)(IDS).numpy()
+    assert np.array_equal(found[0], TABLE[[1, 7, 29]])
+    assert not found[1, 1:].any()
+
+
+def test_every_row_has_its_own_scale_in_8_bits():
+    found = frozen_lookup(TABLE, int8=True)(IDS).numpy()
+    for row, token in enumerate([1, 7, 29]):
+        assert np.abs(found[0, row] - TABLE[token]).max() <= 0.51 * np.abs(TABLE[token]).max() / 127 * 1.01
+    assert not found[1, 1:].any()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9, 1e4])
+def test_rows_of_any_size_stay_finite(value):
+    rows, scales = quantise_rows(np.full((2, 4), value, np.float32))
+    assert rows.dtype == np.int8
+    assert (scales > 0).all()
+    assert float(rows[0, 0]) * float(scales[0, 0]) * 2.0**-20 == pytest.approx(value, rel=0.01, abs=1e-6)

@@ -1,0 +1,129 @@
+import pytest
+from projects import scored_project
+
+from restill import training, tuning
+from restill.errors import ConfigurationError, TrainingFailed
+from restill.settings import DistillationSettings, Settings, StudentSettings
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "expected"),
+    [
+        ("distillation.alpha", "0:0.9", "FloatDistribution(high=0.9, log=False, low=0.0, step=None)"),
+        (
+            "distillation.learning_rate",
+            "1e-4:1e-2:log",
+            "FloatDistribution(high=0.01, log=True, low=0.0001, step=None)",
+        ),
+        ("student.hidden_size", "8:64", "IntDistribution(high=64, log=False, low=8, step=1)"),
+        ("distillation.hard_loss", "bce, contrastive", "CategoricalDistribution(choices=('bce', 'contrastive'))"),
+        ("distillation.soft_losses.kd", "0.1:2", "FloatDistribution(high=2.0, log=False, low=0.1, step=None)"),
+    ],
+)
+def test_what_a_setting_is_drawn_from(setting, text, expected):
+    assert str(tuning.distribution(setting, text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "says"),
+    [
+        ("teacher.prompt", "a,b", "no setting that can be tuned"),
+        ("student.nothing", "1:2", "no setting that can be tuned"),
+        ("student.hidden_size", "8", "nothing to choose from"),
+        ("student.dropout", "0.9:0.1", "no range"),
+        ("student.dropout", "x:y", "nothing to choose from"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(setting, text, says):
+    with pytest.raises(ConfigurationError, match=says):
+        tuning.distribution(setting, text)
+
+
+def test_values_are_checked_and_change_only_what_they_name():
+    settings = Settings()
+    changed = tuning.apply(settings, {"student.hidden_size": "64", "distillation.soft_losses.kd": 0.5})
+    assert changed.student == settings.student.model_copy(update={"hidden_size": 64})
+    assert changed.distillation.soft_losses["kd"] == 0.5
+    with pytest.raises(ConfigurationError, match="dropout"):
+        tuning.apply(settings, {"student.dropout": 3.0})
+
+
+@pytest.fixture
+def project(tmp_path, store):
+    return scored_project(tmp_path, store)
+
+
+SPACE = {"distillation.alpha": "0:0.9", "student.hidden_size": "8,12"}
+
+
+def test_a_search_goes_on_where_it_was_stopped_and_shows_every_trial(project, monkeypatch):
+    snapshot, scores, settings = project
+    read = []
+    original = type(snapshot).read
+
+    def watched(self, columns, *, split=None, batch=None):
+        read.append(split)
+        return original(self, columns, split=split, batch=batch)
+
+    monkeypatch.setattr(type(snapshot), "read", watched)
+    study = tuning.open_study(settings, "a")
+    told = []
+    tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=2, after_trial=told.append)
+    assert [trial.number for trial in told] == [0, 1]
+    assert told[0].values == {}  # the configuration as it is
+    assert set(told[1].values) == set(SPACE)
+    assert set(read) == {"train", "validation"}
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "distill", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1)
+    again = tuning.open_study(settings, "a")
+    interrupted = next(trial for trial in tuning.trials(again) if trial.state == "running")
+    tuning.tune(snapshot, scores, settings, again, space=SPACE, new_trials=1)
+    found = tuning.trials(again)
+    assert len(found) == 4
+    assert next(trial for trial in found if trial.number == 3).values == interrupted.values
+    assert found[0].score == max(trial.score for trial in found if trial.score is not None)
+    best = next(trial for trial in found if trial.values)
+    assert any(line.startswith("hidden_size = ") for line in tuning.toml_lines(best))
+    folders = {path.name.split("-")[0] for path in (settings.state_dir / "tuning" / "a").iterdir() if path.is_dir()}
+    assert folders == {"inputs"}  # nothing of a trial stays but its score
+
+
+def test_a_trial_that_fails_says_why_and_the_search_goes_on(project, monkeypatch):
+    snapshot, scores, settings = project
+    original, calls = training.distill, []
+
+    def second_fails(*args, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise TrainingFailed("The loss is not finite at epoch 1, step 3.")
+        return original(*args, **named)
+
+    monkeypatch.setattr(training, "distill", second_fails)
+    study = tuning.open_study(settings, "b")
+    tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=3)
+    states = {trial.number: (trial.state, trial.why) for trial in tuning.trials(study)}
+    assert states[1] == ("failed", "The loss is not finite at epoch 1, step 3.")
+    assert states[2][0] in ("complete", "pruned")
+
+
+def test_trials_of_other_data_are_not_mixed(project):
+    snapshot, scores, settings = project
+    study = tuning.open_study(settings, "c")
+    study.set_user_attr("about", {"data_version": "0" * 32, "teacher": "1" * 64})
+    with pytest.raises(ConfigurationError, match="is of data version 000000000000"):
+        tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1)
+
+
+def test_a_study_that_is_not_there_is_not_made_by_looking(tmp_path):
+    settings = Settings(root=tmp_path, student=StudentSettings(), distillation=DistillationSettings())
+    with pytest.raises(ConfigurationError, match="no study 'x'"):
+        tuning.open_study(settings, "x", create=False)
+    with pytest.raises(ConfigurationError, match="cannot be a study's name"):
+        tuning.open_study(settings, "../x")
+    assert not (tmp_path / ".restill").exists()
