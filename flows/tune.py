@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows.score import score_missing
+from restill import tuning
 from restill.settings import load_settings
-from restill.tuning import DEFAULT_SPACE
 from tasks.progress import run_name
 from tasks.snapshot import pull_snapshot
 from tasks.tuning import tune_student
@@ -28,7 +28,7 @@ def tune(
     settings = load_settings()
     snapshot = pull_snapshot(settings, data_version)
     score_missing(snapshot, settings)
-    found = tune_student(snapshot, settings, study=study, space=space or DEFAULT_SPACE, trials=trials)
-    best = next((trial for trial in found if trial.score is not None), None)
+    found = tune_student(snapshot, settings, study=study, space=space or tuning.DEFAULT_SPACE, trials=trials)
+    best = tuning.best(found)
     sentence = "No trial ended with a score." if best is None else f"Best is trial {best.number}: {best.score:.4f}."
     return Completed(message=f"{len(found)} trials of study {study}. {sentence}", data=found)

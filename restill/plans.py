@@ -137,12 +137,16 @@ def _next_challenger(
     If all were, the last one. A version that a person took out of service ends the search: the next export of the
     same student is not what they asked for either.
     """
+    made = {export: registry.find(key, export) for export in settings.student.exports}
+    for export, challenger in made.items():
+        # What is live settles it: an export refused before is not judged anew against the one that came in its place.
+        if challenger is not None and champion is not None and challenger.version == champion.version:
+            return export, challenger, find_verdicts(registry, challenger, champion, settings)
     for export in settings.student.exports:
-        challenger = registry.find(key, export)
+        challenger = made[export]
         found = find_verdicts(registry, challenger, champion, settings) if challenger is not None else []
-        is_live = challenger is not None and champion is not None and challenger.version == champion.version
         refused = bool(found) and not found[-1].passed and not _may_judge_again(found, settings)
-        if is_live or not refused or (challenger is not None and was_rolled_back(challenger.version, history)):
+        if not refused or (challenger is not None and was_rolled_back(challenger.version, history)):
             break
     return export, challenger, found
 

@@ -1,7 +1,5 @@
 """What a student is made from, as one digest: the name under which training is found again."""
 
-from pathlib import Path
-
 from restill.errors import ConfigurationError
 from restill.manifests import digest_json
 from restill.settings import Settings
@@ -20,7 +18,7 @@ def training_key(data_version: str, teacher_fingerprint: str, settings: Settings
     # Which exports are made matters, in what order they are judged does not.
     student["exports"] = sorted(set(settings.student.exports))
     if settings.student.word_vectors is not None:
-        student["word_vectors"] = _digest(settings.root / settings.student.word_vectors, settings.digest_cache)
+        student["word_vectors"] = word_vectors_digest(settings)
     return digest_json(
         {
             "recipe": RECIPE_VERSION,
@@ -32,11 +30,17 @@ def training_key(data_version: str, teacher_fingerprint: str, settings: Settings
     )
 
 
-def _digest(word_vectors: Path, cache: Path) -> str:
-    """Return the digest of a file of word vectors: the same name can hold other vectors tomorrow."""
+def word_vectors_digest(settings: Settings) -> str | None:
+    """Return the digest of the configured word vectors, if any: the same name can hold other vectors tomorrow.
+
+    Raises: ConfigurationError if the file cannot be read.
+    """
+    if settings.student.word_vectors is None:
+        return None
+    path = settings.root / settings.student.word_vectors
     try:
-        return cached_sha256(word_vectors, cache)
+        return cached_sha256(path, settings.digest_cache)
     except OSError as error:
         raise ConfigurationError(
-            f"The word vectors {word_vectors} cannot be read: {error.strerror}.", hint="Correct student.word_vectors."
+            f"The word vectors {path} cannot be read: {error.strerror}.", hint="Correct student.word_vectors."
         ) from error

@@ -108,6 +108,7 @@ def _forget(settings: Settings, store: ObjectStore, asked: Forgotten, reason: st
             if not dry_run:
                 forgotten.add(store, asked, reason)  # first: from here on nothing of it can come in
                 cleaning.forget_texts(store)  # a scoring run that was planned before would need them: it stops
+                _forget_inputs(settings)
                 count = sum(sum(rest.removed.values()) for rest in replaced)
                 forgot = f"forgot {count:,} pair{'' if count == 1 else 's'}"
                 if replaced:
@@ -255,3 +256,9 @@ def _described(
         unread=tuple(unread),
         in_training=any(holding.values()),
     )
+
+
+def _forget_inputs(settings: Settings) -> None:
+    """Delete what unfinished trainings and searches read: sentences as ids, beside the tokenizer that spells them."""
+    for folder in (*settings.state_dir.glob("training/*/inputs"), *settings.state_dir.glob("tuning/*/inputs-*")):
+        shutil.rmtree(folder, ignore_errors=True)

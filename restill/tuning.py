@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from restill import inputs, training
 from restill.errors import ConfigurationError, TrainingFailed
 from restill.logits import LogitsStore
 from restill.manifests import digest_json
+from restill.recipes import RECIPE_VERSION, training_key, word_vectors_digest
 from restill.settings import DistillationSettings, Settings, StudentSettings
 from restill.snapshots import Snapshot
 from restill.training import Epoch
@@ -72,8 +74,9 @@ def distribution(setting: str, text: str) -> optuna.distributions.BaseDistributi
     Raises: ConfigurationError if it is neither, or there is no such setting.
     """
     section, _, name = setting.partition(".")
-    field = SECTIONS[section].model_fields.get(name.split(".")[0]) if section in SECTIONS else None
-    if field is None:
+    top, _, inner = name.partition(".")
+    field = SECTIONS[section].model_fields.get(top) if section in SECTIONS else None
+    if field is None or (inner and top != "soft_losses"):
         raise ConfigurationError(
             f"{setting!r} is no setting that can be tuned.",
             hint="Name one of student.… or distillation.…; all keys: restill config show.",
@@ -144,9 +147,17 @@ def open_study(settings: Settings, name: str, *, create: bool = True) -> optuna.
 
 
 def trials(study: optuna.Study) -> list[TrialRecord]:
-    """Return every trial, the best first; those without a score last."""
+    """Return every trial: those that ended well first, the best of them in front; those without a score last."""
     found = [_record(trial) for trial in study.get_trials(deepcopy=False)]
-    return sorted(found, key=lambda trial: (trial.score is None, -(trial.score or 0.0), trial.number))
+    return sorted(
+        found,
+        key=lambda trial: (trial.state != "complete", trial.score is None, -(trial.score or 0.0), trial.number),
+    )
+
+
+def best(found: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the best of the trials that ended well; None if there is none."""
+    return next((trial for trial in found if trial.state == "complete"), None)
 
 
 def tune(
@@ -174,27 +185,30 @@ def tune(
         new_trials: trials to run now.
         progress: told after every training step of the trial that runs.
         after_trial: told of every trial that ended.
-    Raises: ConfigurationError for a wrong space, or if the study is of another data version or teacher.
+    Raises: ConfigurationError for a wrong space, if the study was begun with other data, teacher, configuration or
+        values to draw from, or if another process is at it.
     """
-    about = {"data_version": snapshot.version, "teacher": logits.fingerprint}
-    if (before := study.user_attrs.get("about", about)) != about:
-        raise ConfigurationError(
-            f"The study {study.study_name!r} is of data version {before['data_version'][:12]} and teacher "
-            f"{before['teacher'][:12]}, not of {snapshot.short} and {logits.fingerprint[:12]}.",
-            hint="Scores of different data cannot be compared: name a new study with --study.",
-        )
-    study.set_user_attr("about", about)
     distributions = {setting: distribution(setting, text) for setting, text in space.items()}
-    for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
-        study.enqueue_trial(killed.params)
-    for _ in range(new_trials):
-        is_first = not study.get_trials(deepcopy=False)
-        if is_first:
-            study.set_user_attr("first", "the configuration as it is")
-        trial = study.ask({} if is_first else distributions)
-        _run(trial, snapshot, logits, settings, study, progress)
-        after_trial(_record(study.trials[trial.number]))
+    lock = filelock.FileLock(_folder(settings, study.study_name) / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ConfigurationError(
+            f"Another process is running trials of the study {study.study_name!r}.",
+            hint="Wait for it, or name another study with --study.",
+        ) from error
+    try:
+        _require_comparable(study, snapshot, logits, settings, distributions)
+        for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
+            if killed.params:
+                study.enqueue_trial(killed.params)
+        for _ in range(new_trials):
+            trial = study.ask(distributions if _has_baseline(study) else {})
+            _run(trial, snapshot, logits, settings, study, progress)
+            after_trial(_record(study.trials[trial.number]))
+    finally:
+        lock.release()
 
 
 def toml_lines(record: TrialRecord) -> list[str]:
@@ -205,6 +219,43 @@ def toml_lines(record: TrialRecord) -> list[str]:
         if chosen:
             lines += [f"[{section}]", *(f"{name.removeprefix(f'{section}.')} = {chosen[name]}" for name in chosen)]
     return lines
+
+
+def _require_comparable(
+    study: optuna.Study,
+    snapshot: Snapshot,
+    logits: LogitsStore,
+    settings: Settings,
+    distributions: Mapping[str, optuna.distributions.BaseDistribution],
+) -> None:
+    about = {"data version": snapshot.version[:12], "teacher": logits.fingerprint[:12]}
+    about["configuration"] = training_key(snapshot.version, logits.fingerprint, settings)[:12]
+    before: dict[str, str] = study.user_attrs.get("about", about)
+    if different := [name for name in about if before.get(name) != about[name]]:
+        raise ConfigurationError(
+            f"The study {study.study_name!r} was begun with another {' and another '.join(different)}.",
+            hint="Their scores cannot be compared: name a new study with --study.",
+        )
+    for trial in study.get_trials(deepcopy=False):
+        for name, known in trial.distributions.items():
+            if (
+                isinstance(known, optuna.distributions.CategoricalDistribution)
+                and distributions.get(name, known) != known
+            ):
+                raise ConfigurationError(
+                    f"The study {study.study_name!r} draws {name} from {', '.join(map(str, known.choices))}.",
+                    hint="Draw from the same values, or name a new study with --study.",
+                )
+    study.set_user_attr("about", about)
+
+
+def _has_baseline(study: optuna.Study) -> bool:
+    """Return whether the configuration as it is was tried to its end: the one trial that draws nothing."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    return any(
+        not trial.params and (trial.state in ended or "why" in trial.user_attrs)
+        for trial in study.get_trials(deepcopy=False)
+    )
 
 
 def _run(
@@ -233,12 +284,13 @@ def _run(
     try:
         chosen = apply(settings, trial.params)
         made = inputs.prepare(snapshot, logits, chosen, folder / f"inputs-{_inputs_key(chosen)}", progress=report)
-        training.distill(
+        trained = training.distill(
             made.corpus,
             chosen.student,
             chosen.distillation,
             run,
             embeddings=made.embeddings,
+            predecessor=made.predecessor,
             progress=report,
             after_epoch=after_epoch,
         )
@@ -247,8 +299,13 @@ def _run(
     except (TrainingFailed, ConfigurationError) as error:
         trial.set_user_attr("why", str(error))
         study.tell(trial, state=TrialState.FAIL)
+    except Exception as error:
+        trial.set_user_attr("why", repr(error))
+        study.tell(trial, state=TrialState.FAIL)
+        raise
     else:
-        study.tell(trial, max(scores))
+        # Of the student that would be exported: the best of the last phase, whatever came before it.
+        study.tell(trial, trained.history[trained.best_epoch - 1].validation_score)
     shutil.rmtree(run, ignore_errors=True)
 
 
@@ -257,10 +314,12 @@ def _folder(settings: Settings, study: str) -> Path:
 
 
 def _inputs_key(settings: Settings) -> str:
-    parts = {
+    parts: dict[str, Any] = {
         name: getattr(settings, name).model_dump(mode="json", include=set(fields)) for name, fields in _INPUTS.items()
     }
-    return digest_json(parts)[:16]
+    if settings.student.word_vectors is not None:
+        parts["word_vectors"] = word_vectors_digest(settings)
+    return digest_json({"recipe": RECIPE_VERSION, **parts})[:16]
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
@@ -269,7 +328,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
-        score=max(values, default=None),
+        score=trial.value if trial.state == TrialState.COMPLETE else max(values, default=None),
         epochs=int(trial.user_attrs.get("epochs", 0)),
         started=trial.datetime_start,
         seconds=duration.total_seconds() if duration is not None else None,

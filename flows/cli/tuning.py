@@ -89,6 +89,6 @@ def _print(found: "list[TrialRecord]") -> None:
             style=None if trial.state == "complete" else "dim",
         )
     screen.out.print(table)
-    best = next((trial for trial in found if trial.score is not None), None)
+    best = tuning.best(found)
     if best is not None and best.values:
         screen.print_lines("The best, for restill.toml", tuning.toml_lines(best))

@@ -75,7 +75,7 @@ def prepare(
         max_tokens: longest input; longer sentences are cut.
         mined_pairs: unlabelled pairs made for each training sentence (`mining`); needs a bi-encoder's embeddings.
         seed: of the mining.
-    Raises: TrainingFailed if a split has fewer than 10 pairs, or if no training pair has a label.
+    Raises: TrainingFailed if a split has fewer than 10 pairs, or no pair with a label.
     """
     for split in SPLITS:
         if snapshot.rows.get(split, 0) < MIN_PAIRS:
@@ -110,6 +110,11 @@ def prepare(
         extra = 0 if mined is None else len(mined.scores)
         for split in SPLITS:
             _write_pairs(snapshot, logits, digests, folder / split, split, extra=extra if split == "train" else 0)
+        if np.isnan(Pairs.open(folder / "validation").labels).all():
+            raise TrainingFailed(
+                f"No pair of the validation split of data version {snapshot.short} has a label.",
+                hint="Ingest labelled pairs too: without them no threshold can be chosen.",
+            )
         train = Pairs.open(folder / "train", writable=True)
         if mined is not None and extra:
             train.a[-extra:], train.b[-extra:], train.scores[-extra:] = mined.a, mined.b, mined.scores
@@ -140,12 +145,14 @@ def _read(
 
 def _distinct_digests(snapshot: Snapshot) -> NDArray[np.bytes_]:
     """Return the digest of every distinct sentence of both splits, sorted: 16 bytes a sentence is what it costs."""
-    found = as_array([])
+    found, waiting = as_array([]), list[NDArray[np.bytes_]]()
     for split in SPLITS:
         for text_a, text_b, _, _ in _read(snapshot, split):
-            digests = as_array([sentence_digest(text) for text in {*text_a, *text_b}])
-            found = np.union1d(found, digests)
-    return found
+            waiting.append(as_array([sentence_digest(text) for text in {*text_a, *text_b}]))
+            # Merged when as many wait as there are: each digest is then sorted a few times, however many there are.
+            if sum(map(len, waiting)) > len(found):
+                found, waiting = np.unique(np.concatenate([found, *waiting])), []
+    return np.unique(np.concatenate([found, *waiting]))
 
 
 def _rows(digests: NDArray[np.bytes_], texts: list[str]) -> NDArray[np.int64]:

@@ -41,7 +41,8 @@ class PairModel:
             if card["format"] != CARD_FORMAT:
                 raise IntegrityError(
                     f"The artifact {folder} has format {card['format']}; this Restill reads format {CARD_FORMAT}.",
-                    hint="Retrain with this Restill (restill retrain --force), or serve it with the one that made it.",
+                    hint="Serve it with the Restill that made it. To retrain with this one, give registry.model a new "
+                    "name: the first student there is judged on the absolute gates.",
                 )
             self.calibration = Calibration.model_validate(card["calibrations"][file])
             steps = int(card["max_tokens"])

@@ -29,6 +29,7 @@ Progress = Callable[[int, int, str], None]  # done, total, what
 
 STEP_WIDTH = 8  # batches are padded to a multiple of this many tokens, so that few shapes are traced
 WARMUP_SHARE = 0.05  # of a phase's steps
+PRUNING_STEPS = 20  # between two looks at which weights are the smallest
 FIRST_REPLACED = 0.5  # probability that a teacher's module is replaced in the first step of `theseus`; in the last 1
 
 
@@ -163,7 +164,8 @@ class _Training:
         # The rate is set before every step, so that it can follow phases whose length is not known beforehand.
         self._optimizer = keras.optimizers.Adam(clipnorm=1.0)
         self._optimizer.build(self._learner.weights)
-        self._kept = Checkpoints(folder, self._learner.weights, self._optimizer)
+        # Not only what is trained: the state of the dropout's random numbers too, so that a resumed run draws on.
+        self._kept = Checkpoints(folder, [*self._learner.weights, *_untrained(learner.encoder)], self._optimizer)
         self._mean = _mean_vector(corpus.sentences, corpus.train, settings.seed)
         self._train_step, self._validate_step = self._compiled()
 
@@ -208,7 +210,10 @@ class _Training:
     ) -> None:
         started = time.monotonic()
         settings, overall = self._settings, len(done.history) + 1
-        # Seeded by the epoch, so that a resumed run sees the order and the dropout it would have seen.
+        if self._pruner is not None and phase.pruning:
+            # From here on the masks stand (`full`), or go on from where they were, also after a kill (`rising`).
+            self._pruner.update(1.0 if phase.pruning == "full" else (number - 1) / phase.epochs)
+        # Seeded by the epoch, so that a resumed run sees the order it would have seen.
         keras.utils.set_random_seed(settings.seed + overall)
         order = np.random.default_rng([settings.seed, overall]).permutation(rows)
         for step in range(done.step + 1, steps + 1):
@@ -222,7 +227,8 @@ class _Training:
             if not math.isfinite(loss):
                 _stop_not_finite(self._corpus.train, batch.pairs, overall, step, self._kept.last)
             if self._pruner is not None and phase.pruning:
-                self._pruner.update(share if phase.pruning == "rising" else 1.0)
+                if phase.pruning == "rising" and step % PRUNING_STEPS == 0:
+                    self._pruner.update(share)
                 self._pruner.apply()
             done.loss_sum += loss * len(batch.pairs)
             self._report(
@@ -267,6 +273,12 @@ class _Training:
             cosines[batch.pairs] = found.numpy()
         mean = total / len(pairs)
         labelled = ~np.isnan(pairs.labels)
+        if not np.isfinite(cosines).all():
+            raise TrainingFailed(
+                f"The student gives {np.count_nonzero(~np.isfinite(cosines))} validation pairs no finite similarity. "
+                f"Last good checkpoint: {self._kept.last or 'none, it was the first epoch'}.",
+                hint="Lower distillation.learning_rate.",
+            )
         positive = pairs.labels[labelled] >= 0.5
         both = positive.any() and not positive.all()
         return mean, float(roc_auc_score(positive, cosines[labelled])) if both else -mean
@@ -288,8 +300,15 @@ class _Training:
             with tf.GradientTape() as tape:
                 values, _ = learner.pair_losses(ids, labels, scores, teacher, alpha, training=True)
                 loss = tf.reduce_mean(values)
-            optimizer.apply_gradients(zip(tape.gradient(loss, learner.weights), learner.weights, strict=True))
-            return loss
+            gradients = tape.gradient(loss, learner.weights)
+
+            def learn() -> tf.Tensor:
+                optimizer.apply_gradients(zip(gradients, learner.weights, strict=True))
+                return loss
+
+            # A finite loss can have a gradient that is not; applied, it would spoil every weight, and the checkpoint.
+            norm = tf.linalg.global_norm([gradient for gradient in gradients if gradient is not None])
+            return tf.cond(tf.math.is_finite(norm), learn, lambda: norm)
 
         @tf.function(input_signature=signature)
         def validate_step(
@@ -299,6 +318,12 @@ class _Training:
             return tf.reduce_sum(values), cosines
 
         return train_step, validate_step
+
+
+def _untrained(encoder: Any) -> list[Any]:
+    """Return what an encoder keeps besides what it learns."""
+    trained = {id(variable) for variable in encoder.trainable_variables}
+    return [variable for variable in encoder.variables if id(variable) not in trained]
 
 
 def _rate(share: float) -> float:

@@ -42,7 +42,7 @@ def _pseudo_label(settings: DistillationSettings, rate: float) -> tuple[Phase, .
 
 
 def _labels(settings: DistillationSettings, rate: float) -> tuple[Phase, ...]:
-    """No teacher at all: what distillation has to be better than."""
+    """No teacher's scores: what distillation has to be better than. Its embeddings still are, unless set to random."""
     return (Phase("labels", settings.epochs, 0.0, labelled_only=True, learning_rate=rate),)
 
 

@@ -104,3 +104,14 @@ def test_an_interrupt_is_said_and_leaves_130(project):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=project.root)
     assert_told(done, 130, "Interrupted")
+
+
+def test_what_can_be_chosen_is_listed(project):
+    listed = json.loads(project.restill("list", "losses", "--json").stdout)["choices"]
+    assert {"bce", "contrastive", "kd", "embedding", "similarity-matrix"} <= set(listed)
+    assert_told(project.restill("list", "students"), 0, "siamese-lstm", "static", "bert")
+    assert_told(project.restill("list", "nonsense"), 2, "students")
+
+
+def test_a_search_over_something_that_is_no_setting_is_refused_at_once(project):
+    assert_told(project.restill("tune", "--over", "student.nothing=1:2"), 2, "student.nothing", "config show")

@@ -16,7 +16,7 @@ from restill.serving import PairModel
 from restill.settings import DistillationSettings, Settings, StudentSettings, TeacherSettings
 
 SHARED = Path(__file__).parents[3] / "shared"
-PAIRS = 2500
+PAIRS = 1800
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from restill import plans
 from restill.manifests import PromotionEntry
 from restill.plans import Plan, was_rolled_back
+from restill.settings import Settings
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -83,3 +85,51 @@ def test_a_rollback_over_several_versions_takes_all_of_them_out_of_service():
     assert was_rolled_back(B, history)
     assert was_rolled_back(C, history)
     assert not was_rolled_back(C, [*history, entry(5, C)])
+
+
+def settings_for(*exports, attempts=2):
+    changed = Settings()
+    return changed.model_copy(
+        update={
+            "student": changed.student.model_copy(update={"exports": exports}),
+            "gates": changed.gates.model_copy(update={"attempts": attempts}),
+        }
+    )
+
+
+def judged(passed, *, retryable=False):
+    return SimpleNamespace(passed=passed, retryable=retryable)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "champion", "expected"),
+    [
+        ({}, None, "litert_int8"),  # nothing trained yet
+        ({B: []}, None, "litert_int8"),  # trained, not judged
+        ({B: [judged(True)]}, None, "litert_int8"),  # passed, not promoted yet
+        ({B: [judged(False)]}, None, "litert"),  # refused: the next export's turn
+        ({B: [judged(False, retryable=True)]}, None, "litert_int8"),  # only latency was undecided, with a try left
+        ({B: [judged(False, retryable=True)] * 2}, None, "litert"),  # and no try left
+        ({B: [judged(False)], C: [judged(False)]}, None, "litert"),  # all refused: the last one says so
+        ({B: [judged(False)]}, entry(1, B), "litert_int8"),  # live, whatever a later verdict said
+        ({B: [], C: [judged(True)]}, entry(1, C), "litert"),  # refused against an earlier champion, not this sibling
+    ],
+)
+def test_which_export_is_next(monkeypatch, verdicts, champion, expected):
+    versions = {"litert_int8": B, "litert": C}
+    registry = SimpleNamespace(
+        find=lambda key, export: SimpleNamespace(version=versions[export]) if versions[export] in verdicts else None
+    )
+    monkeypatch.setattr(plans, "find_verdicts", lambda registry, challenger, *_: verdicts[challenger.version])
+    settings = settings_for("litert_int8", "litert")
+    export, _, found = plans._next_challenger(registry, "key", champion, [], settings)
+    assert export == expected
+    assert found == verdicts.get(versions[export], [])
+
+
+def test_an_export_that_a_person_rolled_back_is_not_replaced_by_another(monkeypatch):
+    history = [entry(1, A), entry(2, B), entry(3, A, "rollback")]
+    registry = SimpleNamespace(find=lambda key, export: SimpleNamespace(version=B))
+    monkeypatch.setattr(plans, "find_verdicts", lambda *_: [judged(False)])
+    settings = settings_for("litert_int8", "litert")
+    assert plans._next_challenger(registry, "key", history[-1], history, settings)[0] == "litert_int8"

@@ -128,26 +128,26 @@ def test_a_crash_before_the_manifest_leaves_no_version(registry, tmp_path, monke
         register(registry, folder)
     assert len(list(registry.store.list("registry/default/blobs/"))) == len(FILES)
     assert registry.versions() == []
-    assert registry.find("key") is None
+    assert registry.find("key", "litert") is None
     assert registry.verify("champion") == []
 
     monkeypatch.undo()
     manifest = register(registry, folder)
-    assert registry.find("key") == manifest
+    assert registry.find("key", "litert") == manifest
 
 
 def test_find_wants_the_training_key_and_every_file(registry, tmp_path):
     old = register(registry, artifact(tmp_path / "old"), training_key="mine")
     new = register(registry, artifact(tmp_path / "new"), training_key="mine")
     register(registry, artifact(tmp_path / "other"), training_key="other")
-    assert registry.find("mine") == new
-    assert registry.find("nobody's") is None
+    assert registry.find("mine", "litert") == new
+    assert registry.find("nobody's", "litert") is None
     registry.store.delete(f"registry/default/blobs/sha256/{new.files[0].sha256}")
-    assert registry.find("mine") == old
+    assert registry.find("mine", "litert") == old
     with pytest.raises(IntegrityError, match="is not stored"):
         promote(registry, new, None)
     register(registry, tmp_path / "new", training_key="mine")  # heals it
-    assert registry.find("mine") == new
+    assert registry.find("mine", "litert") == new
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/hostname", "missing"])

@@ -115,8 +115,8 @@ def test_a_trial_that_fails_says_why_and_the_search_goes_on(project, monkeypatch
 def test_trials_of_other_data_are_not_mixed(project):
     snapshot, scores, settings = project
     study = tuning.open_study(settings, "c")
-    study.set_user_attr("about", {"data_version": "0" * 32, "teacher": "1" * 64})
-    with pytest.raises(ConfigurationError, match="is of data version 000000000000"):
+    study.set_user_attr("about", {"data version": "0" * 12, "teacher": "1" * 12})
+    with pytest.raises(ConfigurationError, match="another data version and another teacher"):
         tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1)
 
 

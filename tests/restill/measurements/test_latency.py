@@ -8,6 +8,7 @@ from restill import students
 from restill.errors import MeasurementFailed
 from restill.measurements import latency
 from restill.measurements.latency import Artifact, Timings, disturbance
+from restill.serving import CARD_FORMAT
 from restill.settings import StudentSettings
 
 PAIRS = [("a b c d", "b c d e")] * 10
@@ -21,10 +22,11 @@ def artifacts(tmp_path_factory):
     for name, size in (("small", 8), ("large", 256)):
         folder = tmp_path_factory.mktemp(name)
         encoder = students.build(20, StudentSettings(embedding_size=size, hidden_size=size, max_tokens=8))
-        students.export(encoder, np.arange(2, 18, dtype=np.int32).reshape(2, 8), folder, max_tokens=8)
+        files = students.export(encoder, np.arange(2, 18, dtype=np.int32).reshape(2, 8), folder, max_tokens=8)
         vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", *"abcdefgh"])}
         Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
-        card = {"max_tokens": 8, "calibration": {"scale": 8.0, "bias": 0.5, "threshold": 0.5}}
+        calibration = {"scale": 8.0, "bias": 0.5, "threshold": 0.5}
+        card = {"format": CARD_FORMAT, "max_tokens": 8, "calibrations": dict.fromkeys(files.values(), calibration)}
         (folder / "student.json").write_text(json.dumps(card))
         made[name] = Artifact(folder, "student.tflite")
     return made

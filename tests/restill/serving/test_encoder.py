@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from restill import students
 from restill.errors import IntegrityError
-from restill.serving import CARD, Encoder, PairModel, tokenize
+from restill.serving import CARD, CARD_FORMAT, Encoder, PairModel, tokenize
 from restill.serving import encoder as encoder_module
 from restill.settings import StudentSettings
 
@@ -26,7 +26,8 @@ def artifact(request, tmp_path_factory):
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
-    card = {"max_tokens": STEPS, "calibration": {"scale": 8.0, "bias": 0.5, "threshold": 0.5}}
+    calibration = {"scale": 8.0, "bias": 0.5, "threshold": 0.5}
+    card = {"format": CARD_FORMAT, "max_tokens": STEPS, "calibrations": dict.fromkeys(files.values(), calibration)}
     (folder / CARD).write_text(json.dumps(card), "utf-8")
     return folder, encoder, files[request.param]
 
@@ -59,7 +60,7 @@ def test_any_number_of_sentences_comes_back_in_order(artifact, rows):
 
 
 def test_no_sentences_give_no_vectors(artifact):
-    assert _encoder(artifact).embed(np.zeros((0, STEPS), np.int32)).shape == (0, 48)
+    assert _encoder(artifact).embed(np.zeros((0, STEPS), np.int32)).shape == (0, 72)
 
 
 def test_a_shorter_array_of_ids_is_as_good(artifact):

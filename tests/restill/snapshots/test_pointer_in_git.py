@@ -391,7 +391,7 @@ def test_sharing_five_versions_while_another_keeps_pushing_loses_nothing(clone, 
         made = []
         for number in range(5):
             made.append(add(clone, store, f"b{number}").version)
-            shared = snapshots.share(clone, store, f"Add batch b{number}", GitSettings(push=True, attempts=30))
+            shared = snapshots.share(clone, store, f"Add batch b{number}", GitSettings(push=True, attempts=100))
             assert shared.pushed.note == ""
     finally:
         stop.set()
