@@ -57,7 +57,8 @@ def tune(
             environment.run(flow, trials=trials, study=study, space=space, data_version=data_version),
         )
     if as_json:
-        screen.print_json([vars(trial) for trial in found])
+        facts = [vars(trial) for trial in found]
+        screen.print_json([{**fact, "started": fact["started"] and fact["started"].isoformat()} for fact in facts])
         return
     _print(found)
 
