@@ -1,7 +1,7 @@
 """Where the objects of a teacher's scores are in the object store.
 
     logits/<teacher fingerprint>/shards/<shard>.parquet   scores, for good
-    logits/<teacher fingerprint>/work/<shard>.parquet     the texts of a shard that is still to be computed
+    logits/<teacher fingerprint>/waiting/<shard>.parquet  the texts of a shard that is still to be computed
     logits/<teacher fingerprint>/plans/<plan>.json        which shards one run wants
 
 A shard is named by its items alone, so whoever computes it writes the same key, and only the first does.
@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from restill.storage.objects import ObjectStore
 
 ROOT = "logits/"
-SHARDS, WORK, PLANS = "shards", "work", "plans"
+SHARDS, WORK, PLANS = "shards", "waiting", "plans"
 
 
 def folder(fingerprint: str, name: str) -> str:
