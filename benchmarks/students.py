@@ -28,7 +28,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from restill import students
 from restill.manifests import Calibration
 from restill.sample import write_drop
-from restill.serving import CARD, PairModel, tokenize
+from restill.serving import CARD, CARD_FORMAT, PairModel, tokenize
 from restill.settings import StudentSettings
 from restill.students.exports import FILES
 
@@ -37,7 +37,8 @@ MAX_TOKENS = 32
 PAIRS = 300
 ROUNDS = 5
 STUDENTS = {
-    "siamese-lstm 128/128": StudentSettings(kind="siamese-lstm", embedding_size=128, hidden_size=128),
+    "siamese-lstm 256/128": StudentSettings(kind="siamese-lstm", embedding_size=256, hidden_size=128),
+    "siamese-lstm 256/96": StudentSettings(kind="siamese-lstm", embedding_size=256, hidden_size=96),
     "siamese-lstm 96/96": StudentSettings(kind="siamese-lstm", embedding_size=96, hidden_size=96),
     "siamese-lstm 64/64": StudentSettings(kind="siamese-lstm", embedding_size=64, hidden_size=64),
     "cnn 128/256": StudentSettings(kind="cnn", embedding_size=128, hidden_size=256),
@@ -104,7 +105,12 @@ def write_student(
     probe = tokenize(tokenizer, [text for text, _ in pairs[:32]], MAX_TOKENS)
     students.export(students.build(VOCABULARY, settings), probe, folder, max_tokens=MAX_TOKENS, exports=roles)
     tokenizer.save(str(folder / "tokenizer.json"))
-    card = {"max_tokens": MAX_TOKENS, "calibration": Calibration(scale=8, bias=0.5, threshold=0.5).model_dump()}
+    calibration = Calibration(scale=8, bias=0.5, threshold=0.5).model_dump()
+    card = {
+        "format": CARD_FORMAT,
+        "max_tokens": MAX_TOKENS,
+        "calibrations": {FILES[role]: calibration for role in roles},
+    }
     (folder / CARD).write_text(json.dumps(card), "utf-8")
 
 

@@ -5,9 +5,14 @@ The embeddings pass the LSTM by: a student starts as a mean of its teacher's tok
 LSTM learns what a bag of tokens lacks.
 
 LiteRT runs an LSTM as a loop, and a step of the loop costs more than its arithmetic. So the exported form has one
-loop for both directions and all sentences, with the input projection done before it, as one matrix product. There is
-no list of states: the loop adds them up, since only their mean is asked for. It ends with the longest sentence.
+loop for both directions and all sentences, with the input projection done before it. There is no list of states: the
+loop adds them up, since only their mean is asked for. It ends with the longest sentence.
+
+What a gate takes from a token depends on the token alone. In 8 bits, where the table of all tokens' projections is
+small enough, that table is what is exported, and a look-up takes the place of the largest matrix product.
 """
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -17,10 +22,13 @@ from restill.settings import StudentSettings
 from restill.students.kind import Encode, Kind, Vectors
 from restill.students.pooling import MaskedMean, UnitLength, mean_of_sum, present_tokens, unit_length
 from restill.students.tokens import NAME as TOKENS
-from restill.students.tokens import tokens
+from restill.students.tokens import Tokens, frozen_lookup, tokens
 from restill.vocabulary import PAD_ID
 
 _CLOSED = 1000.0  # far below any other input of a gate: its sigmoid is 0 exactly
+_TABLE_BYTES = 32_000_000  # largest table of projections that is exported
+
+Projection = Callable[[tf.Tensor], tf.Tensor]  # ids [directions, steps, sentences] → [directions, tokens, 4 · hidden]
 
 
 def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None) -> keras.Model:
@@ -42,13 +50,8 @@ def _serving(model: keras.Model, int8: bool) -> Encode:
         np.stack([_sigmoids_first(getattr(cell, name).numpy()) for cell in cells])
         for name in ("kernel", "recurrent_kernel", "bias")
     )
-    # One more input, which only padding sets, closes the output gate. A state behind the end of a sentence is then
-    # 0 and adds nothing to the sum, for the price of no operation in the loop. The weight stays within the range of
-    # the others, or 8 bits would be spent on it.
-    weight = max(float(np.abs(inputs).max()), 1e-3)
-    closing = np.zeros((2, 1, 4 * hidden), np.float32)
-    closing[:, :, 2 * hidden : 3 * hidden] = -weight
-    inputs = np.concatenate([inputs, closing], axis=1)
+    folded = int8 and 2 * inputs.shape[-1] * look_up.input_dim <= _TABLE_BYTES
+    project = (_folded if folded else _multiplied)(look_up, inputs, biases)
 
     def encode(ids: tf.Tensor) -> tf.Tensor:
         sentences, steps = tf.shape(ids)[0], tf.shape(ids)[1]
@@ -56,11 +59,7 @@ def _serving(model: keras.Model, int8: bool) -> Encode:
         lengths = tf.cast(tf.reduce_sum(present, axis=1), tf.int32)
         # Each direction starts with a token, so that both meet padding last.
         both = tf.stack([ids, tf.reverse_sequence(ids, lengths, seq_axis=1)])
-        both = tf.transpose(both, [0, 2, 1])  # [directions, steps, sentences]
-        padding = tf.expand_dims((1.0 - present_tokens(both)) * (_CLOSED / weight), -1)
-        looked_up = look_up(both)
-        vectors = tf.concat([looked_up, padding], axis=-1)
-        projected = tf.matmul(tf.reshape(vectors, [2, -1, inputs.shape[1]]), inputs) + biases[:, np.newaxis]
+        projected = project(tf.transpose(both, [0, 2, 1]))
         # 8-bit products are fastest one row at a time, float ones with the sentences as rows.
         row = [1] if int8 else []
         kernel = recurrent[:, np.newaxis] if int8 else recurrent
@@ -83,10 +82,47 @@ def _serving(model: keras.Model, int8: bool) -> Encode:
         total = tf.while_loop(lambda position, *_: position < longest, step, (0, zeros, zeros, zeros))[3]
         if int8:
             total = tf.squeeze(total, 2)
-        bag = tf.reduce_sum(looked_up[0], axis=0)  # padding looks zeros up
+        bag = tf.reduce_sum(look_up(ids), axis=1)  # padding looks zeros up
         return unit_length(mean_of_sum(tf.concat([total[0], total[1], bag], axis=-1), present))
 
     return encode
+
+
+def _multiplied(look_up: Tokens, inputs: Vectors, biases: Vectors) -> Projection:
+    """Return the input projection as a product with ``inputs [directions, size, 4 · hidden]``."""
+    # One more input, which only padding sets, closes the output gate. A state behind the end of a sentence is then
+    # 0 and adds nothing to the sum, for the price of no operation in the loop. The weight stays within the range of
+    # the others, or 8 bits would be spent on it.
+    weight = max(float(np.abs(inputs).max()), 1e-3)
+    closing = np.zeros((2, 1, inputs.shape[-1]), np.float32)
+    closing[:, :, _emit(inputs.shape[-1])] = -weight
+    inputs = np.concatenate([inputs, closing], axis=1)
+
+    def project(ids: tf.Tensor) -> tf.Tensor:
+        padding = tf.expand_dims((1.0 - present_tokens(ids)) * (_CLOSED / weight), -1)
+        vectors = tf.concat([look_up(ids), padding], axis=-1)
+        return tf.matmul(tf.reshape(vectors, [2, -1, inputs.shape[1]]), inputs) + biases[:, np.newaxis]
+
+    return project
+
+
+def _folded(look_up: Tokens, inputs: Vectors, biases: Vectors) -> Projection:
+    """Return the input projection as a look-up in a table of every token's, in 8 bits."""
+    tables = look_up.embeddings.numpy() @ inputs + biases[:, np.newaxis]  # [directions, vocabulary, 4 · hidden]
+    tables[:, PAD_ID] = 0.0
+    tables[:, PAD_ID, _emit(tables.shape[-1])] = -_CLOSED  # a closed output gate: the state is 0 and adds nothing
+    forward, backward = (frozen_lookup(table, int8=True) for table in tables)
+
+    def project(ids: tf.Tensor) -> tf.Tensor:
+        projected = tf.stack([forward(ids[0]), backward(ids[1])])
+        return tf.reshape(projected, [2, -1, tables.shape[-1]])
+
+    return project
+
+
+def _emit(gates: int) -> slice:
+    """Return where, among the gates of a step, the output gates are."""
+    return slice(gates // 2, gates * 3 // 4)
 
 
 def _sigmoids_first(gates: Vectors) -> Vectors:

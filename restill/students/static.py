@@ -13,6 +13,7 @@ from restill.students.kind import Encode, Kind, Vectors
 from restill.students.pooling import UnitLength, present_tokens, unit_length
 from restill.students.tokens import NAME as TOKENS
 from restill.students.tokens import frozen_lookup, tokens
+from restill.vocabulary import PAD_ID
 
 
 class TokenWeights(keras.layers.Layer):
@@ -42,6 +43,7 @@ def _serving(model: keras.Model, int8: bool) -> Encode:
     weighted = model.get_layer(TOKENS).embeddings.numpy() * np.exp(logarithms)[:, np.newaxis]
     # Largest value 1: a sum must not come near the epsilon that keeps an empty sentence from dividing by 0.
     weighted /= max(float(np.abs(weighted).max()), 1e-30)
+    weighted[PAD_ID] = 0.0
     look_up = frozen_lookup(weighted, int8=int8)
     return lambda ids: unit_length(tf.reduce_sum(look_up(ids), axis=1))
 

@@ -30,7 +30,9 @@ class Tokens(keras.layers.Embedding):
     @contextmanager
     def frozen(self, *, int8: bool) -> Iterator[None]:
         """Within, calls look constants up: what is traced then holds the table, in 8 bits if asked for."""
-        self._frozen = frozen_lookup(self.embeddings.numpy(), int8=int8)
+        table = self.embeddings.numpy().copy()
+        table[PAD_ID] = 0.0
+        self._frozen = frozen_lookup(table, int8=int8)
         try:
             yield
         finally:
@@ -52,14 +54,12 @@ def tokens(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors 
 
 
 def frozen_lookup(table: Vectors, *, int8: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a lookup in a constant table ``[vocabulary, size]`` whose row for padding is zero.
+    """Return a lookup in a constant table ``[vocabulary, size]``.
 
     In 8 bits each row has a scale of its own: the converter would take one for the whole table, and one large value
     would cost every other token its precision. It would also unpack the whole table in memory; here only the rows
     that are looked up become floats.
     """
-    table = table.copy()
-    table[PAD_ID] = 0.0
     if not int8:
         return lambda ids: tf.gather(table, ids)
     rows, scales = quantise_rows(table)
