@@ -19,7 +19,7 @@ class Interval(_Record):
 
 
 class Accuracy(_Record):
-    """Classification quality on the labelled pairs of one frozen split; shares in [0, 1]."""
+    """Quality on the labelled pairs of one frozen split; shares in [0, 1], Spearman's ρ in [-1, 1]."""
 
     pairs: int
     accuracy: float | None
@@ -29,6 +29,16 @@ class Accuracy(_Record):
     roc_auc: float | None
     average_precision: float | None
     calibration_error: float | None
+    spearman: float | None = None  # of the cosines with graded labels or, where all labels are 0 or 1, the teacher's
+    not_measurable: dict[str, str] = {}  # measure → why it is None
+
+
+class McNemar(_Record):
+    """Pairs that one of two models alone decides rightly, and the exact two-sided p-value of their being as many."""
+
+    challenger_only: int
+    champion_only: int
+    p_value: float
 
 
 class SliceComparison(_Record):
@@ -37,20 +47,36 @@ class SliceComparison(_Record):
     name: str
     pairs: int
     clusters: int  # groups of connected sentences among them
-    difference: Interval | None  # of accuracy, at Holm's confidence when judged; None: too small to judge
+    difference: Interval | None  # of accuracy; None: too small, and not judged
     p_value: float | None  # one-sided, of "worse than the margin allows is not excluded"
+    challenger: float | None = None  # accuracy
+    champion: float | None = None
+    not_judged: str | None = None  # why, in words
+
+
+class Invariance(_Record):
+    """What a change of the input that keeps its meaning does to the challenger's answers."""
+
+    name: str
+    pairs: int  # that the change applies to
+    largest_change: float  # of the stated probability
+    changed_decisions: float  # share of the pairs
 
 
 class LatencyArm(_Record):
-    """Single-pair latency of one artifact, tokenising included, in milliseconds."""
+    """Single-pair latency of one artifact in a process of its own, tokenising included, in milliseconds."""
 
     requests: int
     p50_ms: Interval
     p99_ms: Interval
+    p90_ms: Interval | None = None
+    cold_start_ms: float | None = None  # from starting the process to its first answer
+    peak_memory_mb: float | None = None  # resident, of the whole process
+    pairs_per_second: float | None = None  # in large batches
 
 
 class Latency(_Record):
-    """One interleaved run: the challenger, and the champion when there is one."""
+    """One interleaved run: the challenger, the champion when there is one, and a twin of the last of them."""
 
     challenger: LatencyArm
     champion: LatencyArm | None
@@ -59,6 +85,16 @@ class Latency(_Record):
     disturbance: float  # largest relative change of the reference workload, or between the run's halves
     threads: int
     hardware: str
+    control_p50_ratio: Interval | None = None  # of two processes with one artifact: 1, but for the machine
+    control_p99_ratio: Interval | None = None
+    disturbed_by: str = ""  # what changed most, in words
+
+
+class TestSet(_Record):
+    """The frozen pairs a decision was made on, and how often they were used before it."""
+
+    version: str  # digest of the pairs and their labels
+    decisions: int
 
 
 class Measurements(_Record):
@@ -73,3 +109,7 @@ class Measurements(_Record):
     golden_failures: tuple[str, ...] | None  # None: no golden pairs are configured
     latency: Latency | None
     artifact_mb: float
+    mcnemar: McNemar | None = None
+    swap_difference: float | None = None  # largest change of a similarity when the sides of a pair are swapped
+    invariances: tuple[Invariance, ...] = ()
+    test_set: TestSet | None = None
