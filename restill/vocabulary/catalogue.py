@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from restill.vocabulary.characters import character_tokenizer
+from restill.vocabulary.folding import any_width
 from restill.vocabulary.pieces import prune_tokenizer
 from restill.vocabulary.word_vectors import WordVectors
 from restill.vocabulary.words import word_tokenizer
@@ -54,7 +55,7 @@ TOKENS: dict[str, Tokens] = {
         Tokens(
             "teacher",
             "the teacher's WordPiece or Unigram pieces that the training corpus uses, and characters it lacks",
-            lambda sentences, teacher, max_size, _: prune_tokenizer(teacher, sentences, max_size=max_size),
+            lambda sentences, teacher, max_size, _: prune_tokenizer(any_width(teacher), sentences, max_size=max_size),
         ),
         Tokens(
             "char",

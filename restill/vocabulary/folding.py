@@ -2,7 +2,7 @@
 
 import re
 
-from tokenizers import Regex, normalizers
+from tokenizers import Regex, Tokenizer, normalizers
 
 # Scripts that write no spaces between words.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -40,6 +40,13 @@ def marking() -> normalizers.Normalizer:
             normalizers.Replace(Regex(rf"(?<!{_INNER})(?={_FIRST})|(?<={_INNER})(?!{_INNER})"), MARK),
         ]
     )
+
+
+def any_width(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy that reads full-width and half-width forms alike (NFKC): BERT's tokenizers do not know the one."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.normalizer = normalizers.Sequence([normalizers.NFKC(), *filter(None, [copy.normalizer])])
+    return copy
 
 
 _FOLDING, _MARKING = folding(), marking()

@@ -27,6 +27,12 @@ def _unigram(pieces):
     return tokenizer
 
 
+def test_teacher_tokens_read_full_width_forms_as_the_plain_ones():
+    """A WordPiece of BERT's has no piece for `ｔｕｒｎ`, which Chinese keyboards write."""
+    tokenizer = TOKENS["teacher"].make(["turn on 2"], teacher=_wordpiece(["turn", "on", "2"]), max_size=100)
+    assert tokenizer.encode("ｔｕｒｎ　ｏｎ　２").tokens == ["turn", "on", "2"]
+
+
 def test_only_used_pieces_stay_in_the_teachers_order():
     pruned = prune_tokenizer(_wordpiece(["light", "never", "turn", "##s"]), ["Turn lights", "turn"])
     assert pruned.get_vocab() == {"[PAD]": PAD_ID, "[UNK]": UNKNOWN_ID, "light": 2, "turn": 3, "##s": 4}
