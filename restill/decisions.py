@@ -7,6 +7,7 @@ from restill import evaluation, gates, reports
 from restill.distillation import training_report
 from restill.evaluation import Candidate, Evaluation
 from restill.gates import Verdict
+from restill.measurements import predictions
 from restill.registry import Registry
 from restill.reports import Report
 from restill.settings import Settings
@@ -32,7 +33,7 @@ def decide(
     *,
     say: Callable[[str], None] = lambda text: None,
 ) -> Decision:
-    """Judge a challenger and store the verdict beside its version.
+    """Judge a challenger and store verdict, report and what they were computed from beside its version.
 
     An undecided latency gate is measured again, with more requests, at most `gates.attempts` times in all. What is
     undecided after that is not promoted.
@@ -48,9 +49,21 @@ def decide(
         measured = replace(measured, measurements=measurements, timings=timings)
         verdict = gates.judge(measurements, settings.gates)
     manifest = challenger.manifest
+    version = manifest.version
+    digests = {
+        "predictions_sha256": registry.add_evidence(
+            version, "predictions", predictions.to_parquet(measured.rows, measured.predictions)
+        ),
+        "timings_sha256": registry.add_evidence(version, "timings", measured.timings.document()),
+    }
+    # The verdict names what it follows from; the answers are the same.
+    verdict = verdict.model_copy(update={"measurements": verdict.measurements.model_copy(update=digests)})
     folder = settings.state_dir / "reports" / manifest.model / manifest.short / verdict.sha256[:12]
     report = reports.write_report(folder, verdict, measured, manifest, training_report(challenger.folder))
-    uri = registry.add_report(manifest.version, verdict.sha256, report.markdown.encode())
+    uri = registry.add_report(version, verdict.sha256, report.markdown.encode())
+    # Before the verdict: a decision that nobody counts would wear the test split out unseen.
+    if (split := verdict.measurements.test_split) is not None:
+        registry.use_test_split(split.version, version)
     # The verdict last: who finds it finds its report too.
-    registry.add_verdict(manifest.version, verdict.document())
+    registry.add_verdict(version, verdict.document())
     return Decision(verdict, report, uri)

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from restill import __version__, inputs, students, training
+from restill import __version__, calibration, inputs, students, training
 from restill.corpus import Corpus
-from restill.logits import LogitsStore, fit_platt
+from restill.logits import LogitsStore
 from restill.manifests import Calibration
 from restill.measurements.accuracy import best_threshold
 from restill.recipes import training_key
@@ -129,16 +129,14 @@ def _write_cards(
     validation = prepared.validation
     labelled = ~np.isnan(validation.labels)
     labels = validation.labels[labelled] >= 0.5
-    calibrations: dict[str, dict[str, float]] = {}
+    sentences = np.stack([validation.a[labelled], validation.b[labelled]], axis=1)
+    fits: dict[str, calibration.Fit] = {}
     dimension = 0
     for export in settings.student.exports:
         served = Encoder(folder / exported[export], steps=settings.student.max_tokens, threads=1)
         dimension = served.dimension
-        cosines = _cosines(served, prepared)
-        platt = fit_platt(cosines[labelled], validation.labels[labelled])
-        found = Calibration(scale=platt.scale, bias=platt.bias, threshold=0.5)
-        threshold = best_threshold(found.probabilities(cosines[labelled]), labels)
-        calibrations[exported[export]] = found.model_copy(update={"threshold": threshold}).model_dump()
+        cosines = _cosines(served, prepared)[labelled]
+        fits[export] = calibration.fit(cosines, validation.labels[labelled].astype(np.float64), sentences)
     teacher = Calibration(scale=prepared.teacher.scale, bias=prepared.teacher.bias, threshold=0.5)
     teacher_threshold = best_threshold(teacher.probabilities(np.asarray(validation.scores[labelled])), labels)
     report = {
@@ -149,6 +147,7 @@ def _write_cards(
         "validation_pairs": len(validation),
         "vocabulary": prepared.tokenizer.get_vocab_size(),
         "parameters": trained.parameters,
+        "calibration": {name: {"method": fit.method, **fit.compared} for name, fit in fits.items()},
         "teacher_calibration": teacher.model_copy(update={"threshold": teacher_threshold}).model_dump(),
     }
     card = {
@@ -158,7 +157,7 @@ def _write_cards(
         "max_tokens": settings.student.max_tokens,
         "dimension": dimension,
         "exports": exported,
-        "calibrations": calibrations,
+        "calibrations": {exported[name]: fit.calibration.model_dump() for name, fit in fits.items()},
     }
     for name, document in ((REPORT, report), (CARD, card)):
         (folder / name).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")

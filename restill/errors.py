@@ -66,6 +66,10 @@ class MeasurementFailed(RestillError):
     """A measurement could not be taken; no verdict is made from it."""
 
 
+class GateRefused(RestillError):
+    """A version was to be promoted by hand, and no gate's verdict allows it."""
+
+
 class StorageUnreachable(RestillError):
     """The object store does not answer, refuses the credentials, or has no space left."""
 

@@ -3,17 +3,19 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restill.errors import ConfigurationError
 from restill.logits import LogitsStore
 from restill.manifests import Calibration, Manifest
-from restill.measurements import Latency, Measurements, accuracy, latency
-from restill.measurements.accuracy import Predictions, Rows
+from restill.measurements import Latency, Measurements, SplitUse, accuracy, invariances, latency
+from restill.measurements.accuracy import Predictions
 from restill.measurements.latency import Artifact, Timings
+from restill.measurements.rows import Rows, read_rows
 from restill.serving import PairModel
-from restill.settings import Settings
+from restill.settings import GateSettings, Settings
 from restill.snapshots import Snapshot
 
 _CHUNK = 1024
@@ -30,6 +32,11 @@ class Candidate:
     def artifact(self) -> Artifact:
         """Return the file that would be served."""
         return Artifact(self.folder, self.manifest.served_path)
+
+    @property
+    def path(self) -> Path:
+        """Return where the file that would be served is."""
+        return self.folder / self.manifest.served_path
 
     def load(self, threads: int) -> PairModel:
         """Return the model that would be served."""
@@ -53,6 +60,8 @@ def evaluate(
     logits: LogitsStore,
     teacher: Calibration,
     settings: Settings,
+    *,
+    earlier_decisions: int = 0,
 ) -> Evaluation:
     """Score the same frozen rows with everyone, then time challenger and champion interleaved.
 
@@ -63,18 +72,47 @@ def evaluate(
         logits: teacher embeddings of its sentences.
         teacher: the teacher's calibration, fitted on training and validation labels.
         settings: limits, resamples and how latency is timed.
+        earlier_decisions: how many other challengers this test split has decided on.
     Raises: MeasurementFailed, ConfigurationError (golden pairs that cannot be read).
     """
-    gates = settings.gates
     known = champion.manifest.lineage.batches if champion else snapshot.batches
-    rows = accuracy.read_rows(snapshot, "test", new_batches=frozenset(snapshot.batches) - frozenset(known))
-    predictions = {
-        "challenger": score_rows(challenger.load(settings.latency.threads), rows),
-        "teacher": teacher_predictions(rows, logits, teacher),
-    }
+    rows = read_rows(snapshot, "test", new_batches=frozenset(snapshot.batches) - frozenset(known))
+    model = challenger.load(settings.latency.threads)
+    predictions = {"challenger": score_rows(model, rows), "teacher": teacher_predictions(rows, logits, teacher)}
     if champion is not None:
         predictions["champion"] = score_rows(champion.load(settings.latency.threads), rows)
-        difference, slices = accuracy.compare(
+    timed, timings = time_artifacts(challenger, champion, rows, settings)
+    measurements = Measurements(
+        challenger=challenger.manifest.version,
+        champion=champion.manifest.version if champion else None,
+        data_version=snapshot.version,
+        **quality(rows, predictions, settings.gates),
+        golden_failures=_golden_failures(challenger, settings),
+        latency=timed,
+        artifact_mb=challenger.manifest.served_bytes / 1e6,
+        swap_difference=invariances.swap_difference(model, challenger.path, rows.pairs),
+        invariances=invariances.measure(model, rows.pairs),
+        test_split=SplitUse(version=snapshot.test_version, decisions=earlier_decisions),
+    )
+    return Evaluation(measurements, rows, predictions, timings)
+
+
+def quality(rows: Rows, predictions: dict[str, Predictions], gates: GateSettings) -> dict[str, Any]:
+    """Return the fields of `Measurements` that follow from predictions and limits alone.
+
+    Args:
+        rows: the test pairs.
+        predictions: of "challenger", "teacher" and, if there is one, "champion".
+        gates: confidence, resamples, and which slices are large enough to be judged.
+    """
+    teacher = predictions["teacher"].cosines
+    found: dict[str, Any] = {
+        "accuracy": {name: accuracy.measure(answers, rows, reference=teacher) for name, answers in predictions.items()},
+        "difference": None,
+        "slices": (),
+    }
+    if "champion" in predictions:
+        compared = accuracy.compare(
             predictions["challenger"],
             predictions["champion"],
             rows,
@@ -84,21 +122,13 @@ def evaluate(
             min_pairs=gates.min_slice_pairs,
             min_clusters=gates.min_clusters,
         )
-    else:
-        difference, slices = None, ()
-    timed, timings = time_artifacts(challenger, champion, rows, settings)
-    measurements = Measurements(
-        challenger=challenger.manifest.version,
-        champion=champion.manifest.version if champion else None,
-        data_version=snapshot.version,
-        accuracy={name: accuracy.measure(found, rows.labels) for name, found in predictions.items()},
-        difference=difference,
-        slices=slices,
-        golden_failures=_golden_failures(challenger, settings),
-        latency=timed,
-        artifact_mb=challenger.manifest.served_bytes / 1e6,
-    )
-    return Evaluation(measurements, rows, predictions, timings)
+        found |= {
+            "difference": compared.difference,
+            "difference_error": compared.error,
+            "mcnemar": compared.mcnemar,
+            "slices": compared.slices,
+        }
+    return found
 
 
 def time_artifacts(

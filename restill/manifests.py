@@ -4,6 +4,7 @@ Records of a newer minor schema keep the fields this code does not know; a newer
 """
 
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
@@ -112,17 +113,32 @@ class Lineage(_Record):
 
 
 class Calibration(_Record):
-    """From cosine to probability, P = σ(scale · (cosine - bias)), and the probability from which a pair is the same."""
+    """From cosine to probability, and the probability from which a pair is the same.
+
+    P = σ(scale · (cosine - bias)); with `knots`, (cosine, P) in rising order, P is interpolated between them instead.
+    """
 
     scale: float
     bias: float
     threshold: float = Field(ge=0, le=1)
+    knots: tuple[tuple[float, float], ...] = ()
 
     def probabilities(self, cosines: ArrayLike) -> NDArray[np.float64]:
         """Return P(same meaning) for each cosine, in the shape given."""
-        scores = self.scale * (np.asarray(cosines, np.float64) - self.bias)
-        result: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * scores))  # the sigmoid, without overflow
+        values = np.asarray(cosines, np.float64)
+        if self.knots:
+            places, heights = np.array(self.knots).T
+            interpolated: NDArray[np.float64] = np.interp(values, places, heights)
+            return interpolated
+        result: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * self.scale * (values - self.bias)))  # no overflow
         return result
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        for before, after in itertools.pairwise(self.knots):
+            if not (after[0] > before[0] and 0 <= before[1] <= after[1] <= 1):
+                raise ValueError("knots must rise, from 0 to 1 at most")
+        return self
 
 
 class _Document(_Record):
@@ -221,6 +237,7 @@ class PromotionEntry(_Document):
     replaces_sequence: int | None
     previous_entry_sha256: Sha256 | None  # over the stored bytes: the history is a hash chain
     verdict_sha256: Sha256 | None
+    forced: bool = False  # a person promoted it though no verdict passed it
 
 
 def version_id(
@@ -245,6 +262,7 @@ def version_id(
                 "scale": calibration.scale,
                 "bias": calibration.bias,
                 "threshold": calibration.threshold,
+                **({"knots": calibration.knots} if calibration.knots else {}),
             },
             "training_key": lineage.training_key,
             "data_version": lineage.data_version,

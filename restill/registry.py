@@ -41,6 +41,7 @@ class Registry(Versions):
         verdict_sha256: str | None,
         action: Literal["promote", "rollback"] = "promote",
         promotion_id: str | None = None,
+        forced: bool = False,
     ) -> PromotionEntry:
         """Make a version live, directly after the entry it was judged against; one conditional write decides.
 
@@ -48,6 +49,7 @@ class Registry(Versions):
             version: full id or unique beginning.
             expected: the live entry that the version was judged against; None if there was none.
             verdict_sha256: digest of a stored verdict; None only where a person decides.
+            forced: whether a person decides against the gates; the history shows it for ever.
             promotion_id: give one to be able to repeat a call whose end was not seen; default: a fresh one.
         Returns: the stored entry.
         Raises: RegistryConflict naming who came first; VersionNotFound; IntegrityError if files are missing.
@@ -82,6 +84,7 @@ class Registry(Versions):
             replaces_sequence=expected.sequence if expected else None,
             previous_entry_sha256=hashlib.sha256(latest[1]).hexdigest() if latest else None,
             verdict_sha256=verdict_sha256,
+            forced=forced,
         )
         key = self._entry_key(alias, entry.sequence)
         if self.store.create(key, entry.document(), content_type=JSON):

@@ -14,11 +14,21 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from restill.errors import ConfigurationError, IntegrityError, VersionNotFound
-from restill.manifests import SHORT, Calibration, FileEntry, Lineage, Manifest, make_manifest, require_name
-from restill.storage.objects import ObjectStore
+from restill.manifests import (
+    SHORT,
+    Calibration,
+    FileEntry,
+    Lineage,
+    Manifest,
+    canonical_json,
+    make_manifest,
+    require_name,
+)
+from restill.storage.objects import ObjectNotFound, ObjectStore
 
 PARALLEL = 4  # files in flight at once
 JSON = "application/json"
+_EVIDENCE = {"predictions": ("parquet", "application/vnd.apache.parquet"), "timings": ("json", JSON)}
 _VERSION_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -104,6 +114,41 @@ class Versions:
         found.sort(key=lambda item: (item.modified, item.key))
         return [self._get_checked(item.key, Path(item.key).stem) for item in found]
 
+    def add_evidence(self, version: str, name: str, body: bytes) -> str:
+        """Store what a verdict was computed from beside a version and return its digest, which the verdict names.
+
+        Args:
+            name: `predictions` (Parquet) or `timings` (JSON).
+        """
+        digest = hashlib.sha256(body).hexdigest()
+        key = self._evidence_key(self._resolve(version), name, digest)
+        self.store.create(key, body, content_type=_EVIDENCE[name][1])
+        return digest
+
+    def evidence(self, version: str, name: str, digest: str) -> bytes:
+        """Return what `add_evidence` stored.
+
+        Raises: VersionNotFound if it is not there; IntegrityError if it is not what was stored.
+        """
+        key = self._evidence_key(self._resolve(version), name, digest)
+        try:
+            return self._get_checked(key, digest)
+        except ObjectNotFound as error:
+            raise VersionNotFound(
+                f"Version {version[:SHORT]} has no {name} {digest[:SHORT]}.",
+                hint="Judge it again: restill retrain --force.",
+            ) from error
+
+    def use_test_split(self, test_version: str, version: str) -> None:
+        """Write down that a test split decided on a version; doing it again changes nothing."""
+        body = canonical_json({"version": version, "at": datetime.now(UTC).isoformat(timespec="seconds")})
+        self.store.create(f"{self._test_split_folder(test_version)}{version}.json", body, content_type=JSON)
+
+    def test_split_uses(self, test_version: str, *, besides: str = "") -> int:
+        """Return on how many versions a test split has decided, without counting `besides`."""
+        found = {Path(item.key).stem for item in self.store.list(self._test_split_folder(test_version))}
+        return len(found - {besides})
+
     def add_report(self, version: str, verdict_sha256: str, body: bytes) -> str:
         """Store the report of a verdict for people and return its s3:// address; the first one stays."""
         key = f"{self._version_folder(self._resolve(version))}/reports/{verdict_sha256}.md"
@@ -158,6 +203,12 @@ class Versions:
 
     def _verdict_key(self, version: str, digest: str) -> str:
         return f"{self._version_folder(version)}/verdicts/{digest}.json"
+
+    def _evidence_key(self, version: str, name: str, digest: str) -> str:
+        return f"{self._version_folder(version)}/{name}/{digest}.{_EVIDENCE[name][0]}"
+
+    def _test_split_folder(self, test_version: str) -> str:
+        return f"{self._root}/test-splits/{test_version or 'none'}/"
 
     def _version_ids(self, beginning: str) -> list[str]:
         start = len(self._version_folder(""))

@@ -2,6 +2,7 @@
 
 from restill import distillation, evaluation, logits, storage
 from restill.evaluation import Candidate, Evaluation
+from restill.registry import Registry
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
@@ -16,7 +17,9 @@ def measure_models(
     store = storage.connect(settings.storage, settings.state_dir)
     scores = logits.open_store(settings, store)
     teacher = distillation.teacher_calibration(challenger.folder)
-    measured = evaluation.evaluate(challenger, champion, snapshot, scores, teacher, settings)
+    registry = Registry(store, settings.registry.model)
+    used = registry.test_split_uses(snapshot.test_version, besides=challenger.manifest.version)
+    measured = evaluation.evaluate(challenger, champion, snapshot, scores, teacher, settings, earlier_decisions=used)
     quality = measured.measurements.accuracy
     say("accuracy on the test split: " + ", ".join(f"{name} {found.accuracy:.3f}" for name, found in quality.items()))
     latency = measured.measurements.latency

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_server
-from flows.cli import data, environment, ingestion, listing, quarantine, registry, scoring, screen, tuning
+from flows.cli import data, environment, ingestion, judging, listing, quarantine, registry, scoring, screen, tuning
 from flows.cli.screen import Json
 from restill import __version__
 from restill.errors import RestillError
@@ -41,9 +41,11 @@ app.command("ingest")(ingestion.ingest)
 app.command("score")(scoring.score)
 app.command("list")(listing.list_choices)
 app.command("tune")(tuning.tune)
+app.command("evaluate")(judging.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")
+app.add_typer(judging.app, name="gates")
 app.add_typer(config_app, name="config")
 
 

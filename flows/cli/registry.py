@@ -104,12 +104,41 @@ def history(as_json: Json = False) -> None:
         table.add_row(
             str(entry.sequence),
             f"{entry.at:%Y-%m-%d %H:%M}",
-            entry.action,
+            "[bold red]FORCED[/]" if entry.forced else entry.action,
             entry.version[:12],
             escape(entry.promoted_by),
             escape(entry.reason),
         )
     screen.out.print(table if entries else "Nothing was promoted yet. Next: restill retrain.")
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Version, or its first characters.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the history for ever.")],
+    by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
+    force: Annotated[bool, typer.Option(help="Promote though the gates did not pass it; needs --by.")] = False,
+) -> None:
+    """Make a judged version champion by hand. What no gate passed needs --force, which the history shows for ever."""
+    import getpass
+
+    from restill.promotion import promote_by_hand
+
+    settings = load_settings()
+    if not reason.strip() or (force and not (by or "").strip()):
+        raise typer.BadParameter("a forced promotion needs a name (--by) and a reason (--reason).")
+    entry = promote_by_hand(
+        _registry(settings),
+        version,
+        alias=settings.registry.alias,
+        reason=reason,
+        by=by or getpass.getuser(),
+        force=force,
+    )
+    screen.out.print(
+        f"Champion is now {entry.version[:12]} (number {entry.sequence})"
+        f"{', [bold red]forced[/]: the history shows it as such' if entry.forced else ''}."
+    )
 
 
 @app.command()

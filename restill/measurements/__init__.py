@@ -90,11 +90,11 @@ class Latency(_Record):
     disturbed_by: str = ""  # what changed most, in words
 
 
-class TestSet(_Record):
+class SplitUse(_Record):
     """The frozen pairs a decision was made on, and how often they were used before it."""
 
-    version: str  # digest of the pairs and their labels
-    decisions: int
+    version: str
+    decisions: int  # on other challengers
 
 
 class Measurements(_Record):
@@ -109,7 +109,10 @@ class Measurements(_Record):
     golden_failures: tuple[str, ...] | None  # None: no golden pairs are configured
     latency: Latency | None
     artifact_mb: float
+    difference_error: float | None = None  # standard error of the difference, of its bootstrap
     mcnemar: McNemar | None = None
     swap_difference: float | None = None  # largest change of a similarity when the sides of a pair are swapped
     invariances: tuple[Invariance, ...] = ()
-    test_set: TestSet | None = None
+    test_split: SplitUse | None = None
+    predictions_sha256: str | None = None  # of the Parquet file beside the version, from which all this follows
+    timings_sha256: str | None = None  # of the JSON beside the version: every request's milliseconds

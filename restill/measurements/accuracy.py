@@ -1,38 +1,16 @@
 """Classification quality of challenger, champion and teacher on the same frozen rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn import metrics
 
-from restill.errors import MeasurementFailed
-from restill.measurements import Accuracy, Interval, SliceComparison
-from restill.measurements.statistics import expected_calibration_error, paired_difference
-from restill.snapshots import Snapshot
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-
-MIN_PAIRS = 20  # fewer labelled pairs measure nothing
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The labelled pairs of one split, in a fixed order."""
-
-    text_a: list[str]
-    text_b: list[str]
-    labels: Bools  # graded labels count as positive from 0.5
-    clusters: NDArray[np.str_]  # group of connected sentences
-    slices: dict[str, Bools]  # slice name → which rows belong to it
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """Return the rows as pairs of sentences."""
-        return list(zip(self.text_a, self.text_b, strict=True))
+from restill.measurements import Accuracy, Interval, McNemar, SliceComparison
+from restill.measurements.rows import Bools, Floats, Rows
+from restill.measurements.statistics import expected_calibration_error, mcnemar, paired_difference
 
 
 @dataclass(frozen=True)
@@ -50,46 +28,14 @@ class Predictions:
         return decided
 
 
-def read_rows(snapshot: Snapshot, split: str, *, new_batches: frozenset[str] = frozenset()) -> Rows:
-    """Return the labelled pairs of a split, sliced by language and by new against earlier batches.
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows."""
 
-    Raises: MeasurementFailed if there are fewer than 20 labelled pairs.
-    """
-    columns: dict[str, list[Any]] = {name: [] for name in ("text_a", "text_b", "label", "group", "language")}
-    new: list[bool] = []
-    for batch_id in snapshot.batches:
-        for batch in snapshot.read(tuple(columns), split=split, batch=batch_id):
-            new.extend([batch_id in new_batches] * batch.num_rows)
-            for name, values in columns.items():
-                values.extend(batch[name].to_pylist())
-    kept = [row for row, label in enumerate(columns["label"]) if label is not None]
-    if len(kept) < MIN_PAIRS:
-        raise MeasurementFailed(
-            f"The {split} split of data version {snapshot.short} has {len(kept)} labelled pairs; "
-            f"at least {MIN_PAIRS} are needed to measure anything.",
-            hint="Ingest more labelled pairs.",
-        )
-
-    def column(name: str) -> list[str]:
-        return [str(columns[name][row]) for row in kept]
-
-    slices = {f"language={value}": members for value, members in _members(column("language"))}
-    if new_batches:
-        is_new = np.array(new)[kept]
-        slices |= {"batch=new": is_new, "batch=earlier": ~is_new}
-    return Rows(
-        text_a=column("text_a"),
-        text_b=column("text_b"),
-        labels=np.array([float(columns["label"][row]) >= 0.5 for row in kept]),
-        clusters=np.array(column("group")),
-        slices={name: members for name, members in slices.items() if members.any() and not members.all()},
-    )
-
-
-def _members(values: list[str]) -> Iterable[tuple[str, Bools]]:
-    array = np.array(values)
-    for value in sorted(set(values)):
-        yield value, array == value
+    difference: Interval | None  # challenger minus champion, accuracy
+    error: float | None  # standard error of the difference
+    mcnemar: McNemar
+    slices: tuple[SliceComparison, ...]
 
 
 def best_threshold(probabilities: Floats, labels: Bools) -> float:
@@ -112,23 +58,48 @@ def best_threshold(probabilities: Floats, labels: Bools) -> float:
     return float(candidates[np.argmin(np.abs(candidates - 0.5))])
 
 
-def measure(predictions: Predictions, labels: Bools) -> Accuracy:
-    """Return every quality measure; those that need both classes are None where one is missing."""
-    decisions = predictions.decisions
-    both = bool(labels.any() and not labels.all())
+def measure(predictions: Predictions, rows: Rows, *, reference: Floats | None = None) -> Accuracy:
+    """Return every quality measure; those that cannot be taken are None, with the reason beside them.
+
+    Args:
+        predictions: what the model says of the rows.
+        rows: the pairs and their labels.
+        reference: ``[pairs]``, the teacher's cosines, which Spearman's ρ is of where labels are not graded.
+    """
+    labels, decisions = rows.labels, predictions.decisions
+    absent = "a pair with label 1" if not labels.any() else "a pair with label 0" if labels.all() else None
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         labels, decisions, average="binary", zero_division=0.0
     )
+    # Ranks are of the cosines: two of them never have one calibrated probability only because it was rounded.
+    of_two_classes: dict[str, Callable[[], Any]] = {
+        "precision": lambda: precision,
+        "recall": lambda: recall,
+        "f1": lambda: f1,
+        "roc_auc": lambda: metrics.roc_auc_score(labels, predictions.cosines),
+        "average_precision": lambda: metrics.average_precision_score(labels, predictions.cosines),
+    }
+    reasons = dict.fromkeys(of_two_classes, f"there is not {absent}") if absent else {}
+    targets = rows.grades if rows.graded else reference
+    spearman, why = _spearman(predictions.cosines, targets)
+    if why is not None:
+        reasons["spearman"] = why
     return Accuracy(
         pairs=len(labels),
         accuracy=float(metrics.accuracy_score(labels, decisions)),
-        precision=float(precision) if both else None,
-        recall=float(recall) if both else None,
-        f1=float(f1) if both else None,
-        roc_auc=float(metrics.roc_auc_score(labels, predictions.probabilities)) if both else None,
-        average_precision=float(metrics.average_precision_score(labels, predictions.probabilities)) if both else None,
+        **{name: None if absent else float(value()) for name, value in of_two_classes.items()},
         calibration_error=expected_calibration_error(predictions.probabilities, labels),
+        spearman=spearman,
+        not_measurable=reasons,
     )
+
+
+def _spearman(cosines: Floats, targets: Floats | None) -> tuple[float | None, str | None]:
+    if targets is None:
+        return None, "labels are not graded, and there is no teacher's score"
+    if np.ptp(cosines) == 0 or np.ptp(targets) == 0:
+        return None, "all values are the same"
+    return float(spearmanr(cosines, targets).statistic), None
 
 
 def compare(
@@ -141,7 +112,7 @@ def compare(
     margin: float,
     min_pairs: int,
     min_clusters: int,
-) -> tuple[Interval | None, tuple[SliceComparison, ...]]:
+) -> Comparison:
     """Return challenger minus champion in accuracy, on all rows and on every slice.
 
     With fewer than `min_clusters` groups of connected sentences there is no interval. Slices with fewer than that, or
@@ -150,22 +121,46 @@ def compare(
     right = challenger.decisions == rows.labels
     champion_right = champion.decisions == rows.labels
 
-    def difference(members: Bools) -> tuple[Interval, Floats] | None:
-        if len(np.unique(rows.clusters[members])) < min_clusters:
-            return None  # resampling a handful of groups gives intervals that are far too narrow
+    def difference(members: Bools) -> tuple[Interval, Floats]:
         return paired_difference(
             right[members], champion_right[members], rows.clusters[members], confidence=confidence, resamples=resamples
         )
 
-    overall = difference(np.ones(len(rows.labels), np.bool_))
+    def clusters(members: Bools) -> int:
+        return len(np.unique(rows.clusters[members]))
+
+    everywhere = np.ones(len(rows.labels), np.bool_)
+    # Resampling a handful of groups gives intervals that are far too narrow.
+    overall = difference(everywhere) if clusters(everywhere) >= min_clusters else None
     parts = []
     for name, members in rows.slices.items():
-        pairs, clusters = int(members.sum()), len(np.unique(rows.clusters[members]))
-        found = difference(members) if pairs >= min_pairs else None
-        interval, p_value = None, None
-        if found is not None:
-            interval, means = found
+        pairs, groups = int(members.sum()), clusters(members)
+        interval, p_value, not_judged = None, None, None
+        if pairs == 0:
+            not_judged = f"not measurable: none of its {rows.unlabelled.get(name, 0):,} pairs has a label"
+        elif pairs < min_pairs:
+            not_judged = f"fewer than {min_pairs:,} pairs"
+        elif groups < min_clusters:
+            not_judged = f"fewer than {min_clusters} groups of sentences"
+        else:
+            interval, means = difference(members)
             # One-sided bootstrap p-value of "the loss is at least the margin"; never exactly 0.
             p_value = float((np.count_nonzero(means <= -margin) + 1) / (resamples + 1))
-        parts.append(SliceComparison(name=name, pairs=pairs, clusters=clusters, difference=interval, p_value=p_value))
-    return overall[0] if overall else None, tuple(parts)
+        parts.append(
+            SliceComparison(
+                name=name,
+                pairs=pairs,
+                clusters=groups,
+                difference=interval,
+                p_value=p_value,
+                challenger=float(right[members].mean()) if pairs else None,
+                champion=float(champion_right[members].mean()) if pairs else None,
+                not_judged=not_judged,
+            )
+        )
+    return Comparison(
+        difference=overall[0] if overall else None,
+        error=float(overall[1].std()) if overall else None,
+        mcnemar=mcnemar(right, champion_right),
+        slices=tuple(parts),
+    )

@@ -58,8 +58,15 @@ class PairModel:
 
         Raises: ValueError if a text is not a string or is empty.
         """
+        return self._encoder.embed(self.tokenize(texts))
+
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Return the model's ids ``[texts, max_tokens]``, padded with 0.
+
+        Raises: ValueError if a text is not a string or is empty.
+        """
         _require_text(texts)
-        return self._encoder.embed(tokenize(self._tokenizer, texts, self._encoder.steps))
+        return tokenize(self._tokenizer, texts, self._encoder.steps)
 
     def similarity(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the cosine of each pair, ``[pairs]``. Swapping the sides of a pair changes nothing.

@@ -1,6 +1,7 @@
 """How a challenger is measured, and the limits it must keep."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,7 +26,7 @@ class GateSettings(Section):
         0.005, ge=0, le=1, description="Non-inferiority margin to the champion, in accuracy."
     )
     max_slice_loss: float = Field(0.02, ge=0, le=1, description="The same margin on every slice.")
-    min_slice_pairs: int = Field(500, ge=2, description="Smaller slices are reported, not judged.")
+    min_slice_pairs: int = Field(1000, ge=2, description="Smaller slices are reported, not judged.")
     min_clusters: int = Field(
         20, ge=2, description="Fewest groups of connected test sentences from which an interval is computed."
     )
@@ -44,6 +45,17 @@ class GateSettings(Section):
     attempts: int = Field(4, ge=1, description="Measurements taken before an inconclusive answer is final.")
     require_superiority: bool = Field(
         False, description="Also demand that the challenger is better, not just no worse."
+    )
+    max_test_uses: int = Field(100, ge=1, description="Challengers a test split decides on before it counts as worn.")
+    after_max_test_uses: Literal["ladder", "refuse"] = Field(
+        "ladder",
+        description="With a worn test split: only a gain larger than its standard error passes (the Ladder), or none.",
+    )
+    max_changed_decisions: float = Field(
+        0.05, ge=0, le=1, description="Largest share of decisions that casing, punctuation or full width may change."
+    )
+    min_changed_pairs: int = Field(
+        100, ge=1, description="A change that applies to fewer test pairs is reported, not judged."
     )
     golden_pairs: Path | None = Field(None, description="CSV of text_a,text_b,label that must all stay right.")
     disabled: tuple[str, ...] = Field((), description="Names of gates that are off; the report shows them as off.")

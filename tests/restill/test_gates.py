@@ -1,58 +1,11 @@
 import pytest
+from measured import accuracy, changed, interval, latency, measurements
 
 from restill import gates
 from restill.errors import ConfigurationError
 from restill.gates import Answer
-from restill.measurements import Accuracy, Interval, Latency, LatencyArm, Measurements, SliceComparison
+from restill.measurements import SliceComparison, SplitUse
 from restill.settings import GateSettings
-
-
-def interval(estimate, half=0.0):
-    return Interval(estimate=estimate, lower=estimate - half, upper=estimate + half)
-
-
-def accuracy(value=0.9, error=0.02):
-    return Accuracy(
-        pairs=2000,
-        accuracy=value,
-        precision=value,
-        recall=value,
-        f1=value,
-        roc_auc=value,
-        average_precision=value,
-        calibration_error=error,
-    )
-
-
-def latency(p50=1.0, p99=2.0, p50_ratio=1.0, p99_ratio=1.0, half=0.01, disturbance=0.05):
-    arm = LatencyArm(requests=1500, p50_ms=interval(p50, half), p99_ms=interval(p99, half))
-    return Latency(
-        challenger=arm,
-        champion=arm,
-        p50_ratio=interval(p50_ratio, half),
-        p99_ratio=interval(p99_ratio, half),
-        disturbance=disturbance,
-        threads=1,
-        hardware="test",
-    )
-
-
-def measurements(**changes):
-    """A challenger that passes everything, with the changes a test makes."""
-    values = {
-        "challenger": "c" * 64,
-        "champion": "d" * 64,
-        "data_version": "e" * 32,
-        "accuracy": {"challenger": accuracy(), "champion": accuracy(0.89), "teacher": accuracy(0.92)},
-        "difference": interval(0.01, 0.01),
-        "slices": (
-            SliceComparison(name="language=en", pairs=900, clusters=90, difference=interval(0.01, 0.01), p_value=0.001),
-        ),
-        "golden_failures": None,
-        "latency": latency(),
-        "artifact_mb": 3.0,
-    }
-    return Measurements(**(values | changes))
 
 
 def answer(gate, found, limits=None):
@@ -86,6 +39,13 @@ def test_a_challenger_that_keeps_every_limit_passes():
         ("p99_budget", {"latency": latency(p99=9.9)}, {"latency": latency(p99=10.2)}),
         ("p50_ratio", {"latency": latency(p50_ratio=1.09)}, {"latency": latency(p50_ratio=1.12)}),
         ("p99_ratio", {"latency": latency(p99_ratio=1.09)}, {"latency": latency(p99_ratio=1.12)}),
+        (
+            "test_split",
+            {"test_split": SplitUse(version="f", decisions=100), "difference": interval(0.0061, 0.001)},
+            {"test_split": SplitUse(version="f", decisions=100), "difference": interval(0.006, 0.001)},
+        ),
+        ("symmetry", {"swap_difference": 0.0}, {"swap_difference": 1e-7}),
+        ("invariances", {"invariances": (changed(0.05),)}, {"invariances": (changed(0.051), changed(0.01))}),
         ("artifact_size", {"artifact_mb": 50.0}, {"artifact_mb": 50.1}),
     ],
 )
@@ -106,6 +66,10 @@ def test_a_gate_passes_at_its_limit_and_fails_beyond(gate, at_limit, beyond):
         ("p99_budget", {"latency": None}),
         ("p50_ratio", {"latency": None}),
         ("teacher_retention", {"accuracy": {"challenger": accuracy()}}),
+        ("symmetry", {"swap_difference": None}),
+        ("invariances", {"invariances": ()}),
+        ("test_split", {"test_split": None}),
+        ("test_split", {"test_split": SplitUse(version="f", decisions=100), "difference_error": None}),
         (
             "roc_auc_floor",
             {"accuracy": {"challenger": accuracy().model_copy(update={"roc_auc": None}), "teacher": accuracy()}},
@@ -184,3 +148,30 @@ def test_a_verdict_survives_storage():
     again = gates.Verdict.model_validate_json(verdict.document())
     assert again == verdict
     assert again.sha256 == verdict.sha256
+
+
+def test_a_worn_test_split_can_be_refused_altogether():
+    limits = GateSettings(max_test_uses=5, after_max_test_uses="refuse")
+    better = {"difference": interval(0.05, 0.01)}
+    assert (
+        answer("test_split", measurements(**better, test_split=SplitUse(version="f", decisions=4)), limits)
+        is Answer.PASS
+    )
+    assert (
+        answer("test_split", measurements(**better, test_split=SplitUse(version="f", decisions=5)), limits)
+        is Answer.FAIL
+    )
+
+
+def test_a_change_that_applies_to_few_pairs_is_not_judged():
+    assert answer("invariances", measurements(invariances=(changed(0.9, pairs=99),))) is Answer.NOT_APPLICABLE
+
+
+def test_a_measure_that_cannot_be_taken_says_why():
+    quality = accuracy().model_copy(
+        update={"roc_auc": None, "not_measurable": {"roc_auc": "there is not a pair with label 0"}}
+    )
+    verdict = gates.judge(measurements(accuracy={"challenger": quality, "teacher": accuracy()}), GateSettings())
+    row = next(row for row in verdict.rows if row.gate == "roc_auc_floor")
+    assert row.answer is Answer.INCONCLUSIVE
+    assert "there is not a pair with label 0" in row.sentence

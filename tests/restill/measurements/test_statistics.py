@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from restill.measurements.statistics import block_interval, expected_calibration_error, holm, paired_difference
+from restill.measurements.statistics import (
+    block_interval,
+    expected_calibration_error,
+    holm,
+    mcnemar,
+    paired_difference,
+    resampled_means,
+)
 
 
 def _clusters(count, size):
@@ -37,6 +44,31 @@ def test_pairs_that_err_together_widen_the_interval():
         np.repeat(challenger, 10), np.repeat(champion, 10), _clusters(200, 10), confidence=0.95, resamples=4000
     )
     assert copied.upper - copied.lower == pytest.approx(once.upper - once.lower, rel=0.05)
+
+
+def test_drawing_kinds_of_clusters_is_drawing_clusters():
+    """The means have the distribution of a bootstrap that draws cluster by cluster, here done the plain way."""
+    generator = np.random.default_rng(7)
+    clusters = np.repeat(np.arange(60), generator.integers(1, 9, 60)).astype(str)
+    values = generator.integers(-1, 2, len(clusters)).astype(float)
+    _, index = np.unique(clusters, return_inverse=True)
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    drawn = generator.integers(0, 60, size=(20_000, 60))
+    plain = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    means = resampled_means(values, clusters, resamples=20_000)
+    assert means.mean() == pytest.approx(plain.mean(), abs=0.002)
+    for quantile in (0.01, 0.05, 0.5, 0.95, 0.99):
+        assert np.quantile(means, quantile) == pytest.approx(np.quantile(plain, quantile), abs=0.01)
+
+
+def test_mcnemar_worked_by_hand():
+    """One pair for the challenger and five for the champion: 2 · (1 + 6) / 2⁶ of all outcomes are as uneven."""
+    challenger = np.array([1, 0, 0, 0, 0, 0, 1, 1], bool)
+    champion = np.array([0, 1, 1, 1, 1, 1, 1, 1], bool)
+    found = mcnemar(challenger, champion)
+    assert (found.challenger_only, found.champion_only) == (1, 5)
+    assert found.p_value == pytest.approx(14 / 64)
+    assert mcnemar(champion, champion).p_value == 1.0
 
 
 def test_the_same_seed_gives_the_same_interval():

@@ -1,0 +1,77 @@
+"""Promotion by hand, and what a verdict leaves beside its version, on the real S3 server."""
+
+import pytest
+from measured import interval, measurements
+from registered import artifact, register
+
+from restill import gates
+from restill.errors import GateRefused, IntegrityError, VersionNotFound
+from restill.promotion import promote_by_hand
+from restill.registry import Registry
+from restill.settings import GateSettings
+
+
+@pytest.fixture
+def registry(store):
+    return Registry(store, "default")
+
+
+@pytest.fixture
+def manifest(registry, tmp_path):
+    return register(registry, artifact(tmp_path / "artifact"))
+
+
+def judge(registry, manifest, champion=None, **changes):
+    found = measurements(challenger=manifest.version, champion=champion, **changes)
+    verdict = gates.judge(found, GateSettings())
+    registry.add_verdict(manifest.version, verdict.document())
+    return verdict
+
+
+def test_what_passed_is_promoted_by_hand_with_its_verdict(registry, manifest):
+    verdict = judge(registry, manifest)
+    entry = promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
+    assert (entry.forced, entry.verdict_sha256, entry.promoted_by) == (False, verdict.sha256, "ada")
+
+
+def test_what_was_refused_is_promoted_only_by_force_and_the_history_shows_it(registry, manifest):
+    verdict = judge(registry, manifest, artifact_mb=500.0)
+    with pytest.raises(GateRefused, match=r"500\.0 MB"):
+        promote_by_hand(registry, manifest.version, alias="champion", reason="urgent", by="ada")
+    entry = promote_by_hand(registry, manifest.version, alias="champion", reason="urgent", by="ada", force=True)
+    assert entry.forced
+    assert entry.verdict_sha256 == verdict.sha256
+    assert [found.forced for found in registry.history("champion")] == [True]
+
+
+def test_a_verdict_against_another_champion_passes_nothing(registry, manifest, tmp_path):
+    judge(registry, manifest, champion="d" * 64, difference=interval(0.01, 0.001))
+    with pytest.raises(GateRefused, match="present champion"):
+        promote_by_hand(registry, manifest.version, alias="champion", reason="late", by="ada")
+
+
+def test_what_was_never_judged_needs_force(registry, manifest):
+    with pytest.raises(GateRefused, match="never judged"):
+        promote_by_hand(registry, manifest.version, alias="champion", reason="new", by="ada")
+    assert promote_by_hand(registry, manifest.version, alias="champion", reason="new", by="ada", force=True).forced
+
+
+def test_evidence_is_kept_beside_the_version_and_checked(registry, manifest, store):
+    digest = registry.add_evidence(manifest.version, "predictions", b"columns")
+    assert registry.evidence(manifest.short, "predictions", digest) == b"columns"
+    assert registry.add_evidence(manifest.version, "predictions", b"columns") == digest
+    with pytest.raises(VersionNotFound, match="timings"):
+        registry.evidence(manifest.version, "timings", digest)
+    key = f"registry/default/versions/{manifest.version}/predictions/{digest}.parquet"
+    store.delete(key)
+    assert store.create(key, b"others")
+    with pytest.raises(IntegrityError, match="promised bytes"):
+        registry.evidence(manifest.version, "predictions", digest)
+
+
+def test_a_test_split_counts_each_challenger_once(registry):
+    for version in ("a" * 64, "b" * 64, "a" * 64):
+        registry.use_test_split("0123456789ab", version)
+    assert registry.test_split_uses("0123456789ab") == 2
+    assert registry.test_split_uses("0123456789ab", besides="a" * 64) == 1
+    assert registry.test_split_uses("ba9876543210") == 0
