@@ -27,7 +27,10 @@ import numpy as np
 
 from restill import batches, distillation, evaluation, logits, snapshots, storage, teachers
 from restill.measurements import accuracy
-from restill.measurements.accuracy import Predictions, Rows
+from restill.measurements.accuracy import Predictions
+from restill.measurements.predictions import to_parquet
+from restill.measurements.rows import Rows, read_rows
+from restill.measurements.statistics import resampled_means
 from restill.serving import PairModel
 from restill.settings import DataSettings, DistillationSettings, Settings, StudentSettings, TeacherSettings
 from restill.settings.data import BatchRuleSettings
@@ -77,6 +80,7 @@ class Found:
     accuracies: list[float] = field(default_factory=list)
     aucs: list[float] = field(default_factory=list)
     right: list[np.ndarray[Any, Any]] = field(default_factory=list)  # [pairs] bool
+    predictions: list[Predictions] = field(default_factory=list)
     folder: Path | None = None
     file: str = ""
     seconds: list[float] = field(default_factory=list)
@@ -128,7 +132,7 @@ def open_language(name: str, data: Path, work: Path) -> Language:
         shard_items=teacher.shard_sentences,
         progress=lambda done, total, what: print(f"{name}: {done:,} of {total:,} sentences scored, {what}", flush=True),
     )
-    return Language(name, settings, snapshot, scores, accuracy.read_rows(snapshot, "test"))
+    return Language(name, settings, snapshot, scores, read_rows(snapshot, "test"))
 
 
 def train(language: Language, student: dict[str, Any], learning: dict[str, Any], seed: int) -> distillation.Artifact:
@@ -144,38 +148,26 @@ def train(language: Language, student: dict[str, Any], learning: dict[str, Any],
 
 def judge(language: Language, found: Found, predictions: Predictions) -> None:
     """Add one seed's predictions of the test pairs."""
-    measured = accuracy.measure(predictions, language.rows.labels)
+    measured = accuracy.measure(predictions, language.rows)
     found.accuracies.append(measured.accuracy or float("nan"))
     found.aucs.append(measured.roc_auc or float("nan"))
     found.right.append(predictions.decisions == language.rows.labels)
+    found.predictions.append(predictions)
 
 
 def interval(values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     """Return a mean over pairs with its 95 % interval; whole clusters are resampled."""
-    _, index = np.unique(clusters, return_inverse=True)
-    totals, sizes = np.bincount(index, weights=values), np.bincount(index)
-    draw = np.random.default_rng(0)
-    means = []
-    for _ in range(RESAMPLES // 100):
-        drawn = draw.integers(0, len(totals), size=(100, len(totals)))
-        means.append(totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    low, high = np.quantile(resampled_means(values, clusters, resamples=RESAMPLES), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
 
 
 def ratio_interval(
     top: np.ndarray[Any, Any], bottom: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any]
 ) -> tuple[float, float, float]:
-    """Return mean(top)/mean(bottom) over the same pairs with its 95 % interval."""
-    _, index = np.unique(clusters, return_inverse=True)
-    tops, bottoms = np.bincount(index, weights=top), np.bincount(index, weights=bottom)
-    draw = np.random.default_rng(0)
-    ratios = []
-    for _ in range(RESAMPLES // 100):
-        drawn = draw.integers(0, len(tops), size=(100, len(tops)))
-        ratios.append(tops[drawn].sum(axis=1) / bottoms[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
-    return float(top.mean() / bottom.mean()), float(low), float(high)
+    """Return mean(top)/mean(bottom) over the same pairs with its 95 % interval, by linearisation (delta method)."""
+    ratio = top.mean() / bottom.mean()
+    _, low, high = interval((top - ratio * bottom) / bottom.mean(), clusters)
+    return float(ratio), float(ratio + low), float(ratio + high)
 
 
 def time_students(students: dict[str, Found], pairs: list[tuple[str, str]], rounds: int = 5) -> None:
@@ -273,6 +265,17 @@ def table(language: Language, results: dict[str, Found]) -> list[dict[str, Any]]
     return rows
 
 
+def write_predictions(language: Language, results: dict[str, Found], folder: Path) -> None:
+    """Write, for each student with two seeds, what they answered, one as challenger and one as champion."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (teacher,) = results["teacher"].predictions
+    for name, found in results.items():
+        if len(found.predictions) > 1:
+            answers = {"challenger": found.predictions[0], "champion": found.predictions[1], "teacher": teacher}
+            path = folder / f"{language.name}-{name.replace(', ', '-').replace(' ', '-')}.parquet"
+            path.write_bytes(to_parquet(language.rows, answers))
+
+
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the accuracy–latency frontier."""
     import matplotlib as mpl
@@ -306,12 +309,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--predictions", type=Path, help="folder for two seeds' answers, which gates.py studies")
     arguments = parser.parse_args()
     names = [*STUDENTS] if "all" in arguments.students else arguments.students
     rows = []
     for name in arguments.languages:
         language = open_language(name, arguments.data, arguments.work)
-        rows += table(language, run(language, names, arguments.seeds))
+        found = run(language, names, arguments.seeds)
+        rows += table(language, found)
+        if arguments.predictions:
+            write_predictions(language, found, arguments.predictions)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1), "utf-8")
     if arguments.plot:

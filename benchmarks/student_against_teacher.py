@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from restill import snapshots, storage, teachers
-from restill.measurements import accuracy
+from restill.measurements.rows import read_rows
 from restill.registry import Registry
 from restill.serving import Champion
 from restill.settings import load_settings
@@ -38,7 +38,7 @@ def main() -> None:
     )
     teacher = teachers.load_teacher(settings.teacher)
     snapshot = snapshots.pull(settings.root, store)
-    rows = accuracy.read_rows(snapshot, "test")
+    rows = read_rows(snapshot, "test")
     chosen = [rows.pairs[row] for row in np.random.default_rng(0).permutation(len(rows.pairs))[:PAIRS]]
     arms = {
         "student": lambda pair: champion.predict([pair]),

@@ -12,6 +12,7 @@ from projects import scored_project
 
 from restill import batches, distillation, evaluation, logits, snapshots, teachers, training
 from restill.measurements import accuracy
+from restill.measurements.rows import read_rows
 from restill.serving import PairModel
 from restill.settings import DistillationSettings, Settings, StudentSettings, TeacherSettings
 
@@ -59,11 +60,11 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
     )
     artifact = distillation.distill(snapshot, scores, settings)
 
-    rows = accuracy.read_rows(snapshot, "test")
+    rows = read_rows(snapshot, "test")
     found = evaluation.score_rows(PairModel(artifact.folder), rows)
-    assert accuracy.measure(found, rows.labels).roc_auc > student_auc
+    assert accuracy.measure(found, rows).roc_auc > student_auc
     expected = evaluation.teacher_predictions(rows, scores, distillation.teacher_calibration(artifact.folder))
-    assert accuracy.measure(expected, rows.labels).roc_auc > teacher_auc
+    assert accuracy.measure(expected, rows).roc_auc > teacher_auc
 
 
 @pytest.fixture
@@ -99,12 +100,13 @@ def test_every_export_is_a_candidate_with_a_calibration_of_its_own(scored):
     student = settings.student.model_copy(update={"exports": exports})
     artifact = distillation.distill(snapshot, scores, settings.model_copy(update={"student": student}))
     assert set(artifact.calibrations) == set(exports)
-    rows = accuracy.read_rows(snapshot, "test")
+    rows = read_rows(snapshot, "test")
     probabilities = {}
     for path, role in artifact.files.items():
         if role in exports:
             model = PairModel(artifact.folder, file=path)
             assert model.calibration == artifact.calibrations[role]
+            assert artifact.report["calibration"][role]["method"] in ("platt", "isotonic")
             probabilities[role] = evaluation.score_rows(model, rows).probabilities
     assert set(probabilities) == set(exports)
     assert not (probabilities["litert"] == probabilities["litert_pruned"]).all()
@@ -115,7 +117,7 @@ def test_a_cross_encoder_teaches_a_student(tmp_path, store):
     snapshot, scores, settings = scored_project(tmp_path, store, teacher=teacher, unlabelled=50)
     assert scores.kind == "cross-encoder"
     artifact = distillation.distill(snapshot, scores, settings)
-    rows = accuracy.read_rows(snapshot, "test")
+    rows = read_rows(snapshot, "test")
     calibration = distillation.teacher_calibration(artifact.folder)
     assert np.isfinite(evaluation.teacher_predictions(rows, scores, calibration).probabilities).all()
     assert artifact.report["train_pairs"] > 250
