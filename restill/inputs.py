@@ -75,6 +75,8 @@ def prepare(
                 teacher=teachers.open_teacher(settings.teacher).tokenizer,
                 max_size=settings.student.max_vocabulary,
                 word_vectors=vectors,
+                # A piece that the corpus lacks is worth having where the teacher says what it means.
+                keep_unused=settings.student.embedding_source(logits.kind) in ("teacher-outputs", "teacher-inputs"),
             )
         partial = folder / ".tokenizer.partial.json"
         tokenizer.save(str(partial))

@@ -7,6 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from restill.vocabulary import PAD_ID, UNKNOWN_ID
+
+_ROWS_AT_ONCE = 65_536
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -26,6 +30,14 @@ class Sentences:
         if self.stored is None:
             return np.empty((len(sentences), 0), np.float32)
         return np.asarray(self.stored[self.rows[sentences]])
+
+    def used_tokens(self, vocabulary_size: int) -> NDArray[np.bool_]:
+        """Return which tokens occur in a sentence, or pad or are unknown: ``[vocabulary_size]``."""
+        used = np.zeros(vocabulary_size, np.bool_)
+        used[[PAD_ID, UNKNOWN_ID]] = True
+        for start in range(0, len(self.ids), _ROWS_AT_ONCE):
+            used[self.ids[start : start + _ROWS_AT_ONCE]] = True
+        return used
 
     def trimmed_ids(self, sentences: NDArray[np.integer], *, multiple: int) -> NDArray[np.int32]:
         """Return ids ``[n, steps]``, padded to the longest of them rounded up to a multiple, so that shapes are few."""

@@ -11,7 +11,7 @@ from restill.settings import StudentSettings
 from restill.students import bert, cnn, dssm, siamese_lstm, static
 from restill.students.bert import Predecessor
 from restill.students.exports import export
-from restill.students.kind import Kind, Vectors
+from restill.students.kind import Kind, Learned, Vectors
 
 __all__ = ["KINDS", "Kind", "Predecessor", "build", "export"]
 
@@ -29,6 +29,7 @@ def build(
     settings: StudentSettings,
     embeddings: Vectors | None = None,
     predecessor: Predecessor | None = None,
+    learned: Learned = None,
 ) -> keras.Model:
     """Return an untrained encoder: int32 ids ``[batch, steps]`` (0 pads) → float32 ``[batch, size]``, unit length.
 
@@ -39,6 +40,7 @@ def build(
         settings: which architecture, and its sizes.
         embeddings: initial token embeddings, float32 ``[vocabulary_size, settings.embedding_size]``; None draws them.
         predecessor: what a `bert` student is made from, and only that.
+        learned: ``[vocabulary_size]``, tokens whose embeddings are trained; None: all. No matter to a `bert`.
     Raises: ConfigurationError if no such architecture can be built; ValueError if `embeddings` has another shape.
     """
     kind = KINDS.get(settings.kind)
@@ -51,4 +53,4 @@ def build(
     shape = (vocabulary_size, settings.embedding_size)
     if embeddings is not None and embeddings.shape != shape:
         raise ValueError(f"Initial embeddings must have the shape {shape}. Received: {embeddings.shape}.")
-    return kind.build(vocabulary_size, settings, embeddings)
+    return kind.build(vocabulary_size, settings, embeddings, learned)

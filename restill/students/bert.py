@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from restill.errors import ConfigurationError
 from restill.settings import StudentSettings
 from restill.settings.teaching import Pooling
-from restill.students.kind import Kind, Vectors
+from restill.students.kind import Kind, Learned, Vectors
 from restill.students.pooling import mean_of_sum, present_tokens, unit_length
 from restill.students.tokens import tokens
 from restill.teachers import TeacherFiles
@@ -220,7 +220,9 @@ def replacement(encoder: keras.Model) -> Replacement | None:
     return found
 
 
-def _build_alone(_vocabulary_size: int, _settings: StudentSettings, _embeddings: Vectors | None) -> keras.Model:
+def _build_alone(
+    _vocabulary_size: int, _settings: StudentSettings, _embeddings: Vectors | None, _learned: Learned
+) -> keras.Model:
     raise ConfigurationError(
         "A student of kind bert is made from its teacher's weights, and none were given.",
         hint="Pass `predecessor`, or choose another student.kind.",

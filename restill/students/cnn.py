@@ -6,16 +6,18 @@ Beyond the ends of a sentence stand zeros, in a padded sentence as in any other,
 import keras
 
 from restill.settings import StudentSettings
-from restill.students.kind import Kind, Vectors
+from restill.students.kind import Kind, Learned, Vectors
 from restill.students.pooling import MaskedMax, UnitLength
 from restill.students.tokens import tokens
 
 WINDOWS = (1, 2, 3)
 
 
-def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None) -> keras.Model:
+def _build(
+    vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None, learned: Learned
+) -> keras.Model:
     ids = keras.Input([None], dtype="int32", name="ids")
-    vectors = tokens(vocabulary_size, settings, embeddings)(ids)
+    vectors = tokens(vocabulary_size, settings, embeddings, learned)(ids)
     vectors = keras.layers.SpatialDropout1D(settings.dropout, name="dropout")(vectors)
     pooled = [
         MaskedMax(name=f"max_{window}")(

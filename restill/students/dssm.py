@@ -3,14 +3,16 @@
 import keras
 
 from restill.settings import StudentSettings
-from restill.students.kind import Kind, Vectors
+from restill.students.kind import Kind, Learned, Vectors
 from restill.students.pooling import MaskedMean, UnitLength, WherePresent
 from restill.students.tokens import tokens
 
 
-def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None) -> keras.Model:
+def _build(
+    vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None, learned: Learned
+) -> keras.Model:
     ids = keras.Input([None], dtype="int32", name="ids")
-    vectors = tokens(vocabulary_size, settings, embeddings)(ids)
+    vectors = tokens(vocabulary_size, settings, embeddings, learned)(ids)
     vectors = keras.layers.SpatialDropout1D(settings.dropout, name="dropout")(vectors)
     pooled = MaskedMean(name="mean")(vectors, ids)
     for number in range(1, settings.layers + 1):

@@ -12,8 +12,9 @@ from restill.settings import StudentSettings
 
 Ids = NDArray[np.int32]
 Vectors = NDArray[np.float32]
+Learned = NDArray[np.bool_] | None  # [vocabulary], tokens whose embeddings are trained; None: all
 Encode = Callable[[tf.Tensor], tf.Tensor]  # int32 ids [batch, steps] → float32 [batch, size], unit length
-Build = Callable[[int, StudentSettings, Vectors | None], keras.Model]
+Build = Callable[[int, StudentSettings, Vectors | None, Learned], keras.Model]
 Serving = Callable[[keras.Model, bool], Encode]
 
 

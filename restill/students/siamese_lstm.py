@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from restill.settings import StudentSettings
-from restill.students.kind import Encode, Kind, Vectors
+from restill.students.kind import Encode, Kind, Learned, Vectors
 from restill.students.pooling import MaskedMean, UnitLength, mean_of_sum, present_tokens, unit_length
 from restill.students.tokens import NAME as TOKENS
 from restill.students.tokens import Tokens, frozen_lookup, tokens
@@ -31,9 +31,11 @@ _TABLE_BYTES = 32_000_000  # largest table of projections that is exported
 Projection = Callable[[tf.Tensor], tf.Tensor]  # ids [directions, steps, sentences] → [directions, tokens, 4 · hidden]
 
 
-def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None) -> keras.Model:
+def _build(
+    vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None, learned: Learned
+) -> keras.Model:
     ids = keras.Input([None], dtype="int32", name="ids")
-    vectors = tokens(vocabulary_size, settings, embeddings)(ids)
+    vectors = tokens(vocabulary_size, settings, embeddings, learned)(ids)
     vectors = keras.layers.SpatialDropout1D(settings.dropout, name="dropout")(vectors)
     lstm = keras.layers.Bidirectional(keras.layers.LSTM(settings.hidden_size, return_sequences=True), name="lstm")
     states = lstm(vectors, mask=keras.ops.not_equal(ids, PAD_ID))
@@ -108,7 +110,7 @@ def _multiplied(look_up: Tokens, inputs: Vectors, biases: Vectors) -> Projection
 
 def _folded(look_up: Tokens, inputs: Vectors, biases: Vectors) -> Projection:
     """Return the input projection as a look-up in a table of every token's, in 8 bits."""
-    tables = look_up.embeddings.numpy() @ inputs + biases[:, np.newaxis]  # [directions, vocabulary, 4 · hidden]
+    tables = look_up.table @ inputs + biases[:, np.newaxis]  # [directions, vocabulary, 4 · hidden]
     tables[:, PAD_ID] = 0.0
     tables[:, PAD_ID, _emit(tables.shape[-1])] = -_CLOSED  # a closed output gate: the state is 0 and adds nothing
     forward, backward = (frozen_lookup(table, int8=True) for table in tables)

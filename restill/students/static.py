@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from restill.settings import StudentSettings
-from restill.students.kind import Encode, Kind, Vectors
+from restill.students.kind import Encode, Kind, Learned, Vectors
 from restill.students.pooling import UnitLength, present_tokens, unit_length
 from restill.students.tokens import NAME as TOKENS
 from restill.students.tokens import frozen_lookup, tokens
@@ -30,9 +30,11 @@ class TokenWeights(keras.layers.Layer):
         return total / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
 
 
-def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None) -> keras.Model:
+def _build(
+    vocabulary_size: int, settings: StudentSettings, embeddings: Vectors | None, learned: Learned
+) -> keras.Model:
     ids = keras.Input([None], dtype="int32", name="ids")
-    vectors = tokens(vocabulary_size, settings, embeddings)(ids)
+    vectors = tokens(vocabulary_size, settings, embeddings, learned)(ids)
     vectors = keras.layers.SpatialDropout1D(settings.dropout, name="dropout")(vectors)
     pooled = TokenWeights(vocabulary_size, name="weights")(vectors, ids)
     return keras.Model(ids, UnitLength(name="unit")(pooled), name="static")
@@ -40,7 +42,7 @@ def _build(vocabulary_size: int, settings: StudentSettings, embeddings: Vectors 
 
 def _serving(model: keras.Model, int8: bool) -> Encode:
     logarithms = model.get_layer("weights").logarithms.numpy()
-    weighted = model.get_layer(TOKENS).embeddings.numpy() * np.exp(logarithms)[:, np.newaxis]
+    weighted = model.get_layer(TOKENS).table * np.exp(logarithms)[:, np.newaxis]
     # Largest value 1: a sum must not come near the epsilon that keeps an empty sentence from dividing by 0.
     weighted /= max(float(np.abs(weighted).max()), 1e-30)
     weighted[PAD_ID] = 0.0

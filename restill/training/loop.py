@@ -93,7 +93,10 @@ def distill(
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     _require_vectors(corpus, settings)
-    encoder = students.build(corpus.tokenizer.get_vocab_size(), student, embeddings, predecessor)
+    vocabulary_size = corpus.tokenizer.get_vocab_size()
+    encoder = students.build(
+        vocabulary_size, student, embeddings, predecessor, corpus.sentences.used_tokens(vocabulary_size)
+    )
     dimension = int(encoder(tf.zeros([1, 1], tf.int32), training=False).shape[-1])
     learner = Learner(
         encoder,

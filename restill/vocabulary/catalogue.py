@@ -11,7 +11,7 @@ from restill.vocabulary.pieces import prune_tokenizer
 from restill.vocabulary.word_vectors import WordVectors
 from restill.vocabulary.words import word_tokenizer
 
-_Make = Callable[[Iterable[str], Tokenizer, int, WordVectors | None], Tokenizer]
+_Make = Callable[[Iterable[str], Tokenizer, int, WordVectors | None, bool], Tokenizer]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,13 @@ class Tokens:
     _make: _Make
 
     def make(
-        self, sentences: Iterable[str], *, teacher: Tokenizer, max_size: int, word_vectors: WordVectors | None = None
+        self,
+        sentences: Iterable[str],
+        *,
+        teacher: Tokenizer,
+        max_size: int,
+        word_vectors: WordVectors | None = None,
+        keep_unused: bool = False,
     ) -> Tokenizer:
         """Return the tokenizer of a corpus: id 0 pads, 1 is unknown, no special token is added around a sentence.
 
@@ -37,6 +43,7 @@ class Tokens:
             teacher: the teacher's tokenizer.
             max_size: most entries, the two first included.
             word_vectors: pretrained vectors, if there are any.
+            keep_unused: `teacher` tokens only: also the pieces that the corpus does not use, as far as there is room.
         Raises: TypeError for a corpus that can be read once only, TeacherError for a teacher's tokenizer that cannot be
             pruned, ConfigurationError for word vectors that cannot be read.
         """
@@ -46,7 +53,7 @@ class Tokens:
                 f"Received: {type(sentences).__name__}, which is empty after one reading. "
                 "Pass an object whose __iter__ starts from the beginning."
             )
-        return self._make(sentences, teacher, max_size, word_vectors)
+        return self._make(sentences, teacher, max_size, word_vectors, keep_unused)
 
 
 TOKENS: dict[str, Tokens] = {
@@ -54,18 +61,22 @@ TOKENS: dict[str, Tokens] = {
     for tokens in (
         Tokens(
             "teacher",
-            "the teacher's WordPiece or Unigram pieces that the training corpus uses, and characters it lacks",
-            lambda sentences, teacher, max_size, _: prune_tokenizer(any_width(teacher), sentences, max_size=max_size),
+            "the teacher's WordPiece or Unigram pieces, those the corpus uses first, and characters it lacks",
+            lambda sentences, teacher, max_size, _, keep_unused: prune_tokenizer(
+                any_width(teacher), sentences, max_size=max_size, keep_unused=keep_unused
+            ),
         ),
         Tokens(
             "char",
             "one token per character, for Chinese",
-            lambda sentences, _teacher, max_size, _: character_tokenizer(sentences, max_size=max_size),
+            lambda sentences, _teacher, max_size, _vectors, _: character_tokenizer(sentences, max_size=max_size),
         ),
         Tokens(
             "word",
             "whole words; word vectors tell the words of text without spaces, which is else cut into characters",
-            lambda sentences, _, max_size, vectors: word_tokenizer(sentences, max_size=max_size, word_vectors=vectors),
+            lambda sentences, _teacher, max_size, vectors, _: word_tokenizer(
+                sentences, max_size=max_size, word_vectors=vectors
+            ),
         ),
     )
 }

@@ -5,6 +5,7 @@ the corpus repeats get pieces of their own, so that the student is not blind whe
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
@@ -16,10 +17,16 @@ from restill.errors import TeacherError
 from restill.vocabulary.entries import MIN_COUNT, PAD, PAD_ID, UNKNOWN, UNKNOWN_ID, most_frequent, numbered
 
 _BATCH = 4096
+_RESERVED = re.compile(r"\[unused\d+\]")
 
 
 def prune_tokenizer(
-    teacher: Tokenizer, sentences: Iterable[str], *, min_count: int = MIN_COUNT, max_size: int | None = None
+    teacher: Tokenizer,
+    sentences: Iterable[str],
+    *,
+    min_count: int = MIN_COUNT,
+    max_size: int | None = None,
+    keep_unused: bool = False,
 ) -> Tokenizer:
     """Return a tokenizer with the pieces that `sentences` use, and single characters the teacher lacks.
 
@@ -32,6 +39,8 @@ def prune_tokenizer(
         min_count: occurrences from which an unknown character gets a piece.
         max_size: most entries, the two first included; the rarest pieces beyond are dropped, and what they stood
             for is cut into other pieces or unknown.
+        keep_unused: fill up to `max_size` with the teacher's other pieces, the first in its order: the next sentences
+            will have other words than the corpus has.
     Raises: TeacherError if the teacher's tokenizer is of another kind.
     """
     document: dict[str, Any] = json.loads(teacher.to_str())
@@ -45,6 +54,9 @@ def prune_tokenizer(
     extra = _characters(unknown_words, min_count, wordpiece=kind == "WordPiece")
     counts = Counter({piece: count for piece, count in (used + extra).items() if piece not in (PAD, UNKNOWN)})
     kept = set(counts if max_size is None else most_frequent(counts, max_size - 2))
+    if keep_unused:
+        unused = _unused(document, counts)
+        kept.update(unused if max_size is None else unused[: max(0, max_size - 2 - len(kept))])
     if kind == "WordPiece":
         pieces = [piece for piece, _ in sorted(document["model"]["vocab"].items(), key=lambda item: item[1])]
         ordered = [piece for piece in pieces if piece in kept]
@@ -59,6 +71,17 @@ def prune_tokenizer(
         document["model"] |= {"vocab": [(PAD, 0.0), (UNKNOWN, 0.0), *scored], "unk_id": UNKNOWN_ID}
     document |= {"added_tokens": [], "post_processor": None, "decoder": None, "truncation": None, "padding": None}
     return _deaf_to_specials(Tokenizer.from_str(json.dumps(document, ensure_ascii=False)))
+
+
+def _unused(document: dict[str, Any], used: Counter[str]) -> list[str]:
+    """Return the pieces of a tokenizer that are neither used nor special, in its order."""
+    vocabulary = document["model"]["vocab"]
+    if isinstance(vocabulary, dict):
+        pieces = [piece for piece, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
+    else:
+        pieces = [piece for piece, _ in vocabulary]
+    special = {token["content"] for token in document["added_tokens"]} | {PAD, UNKNOWN}
+    return [piece for piece in pieces if piece not in used and piece not in special and not _RESERVED.fullmatch(piece)]
 
 
 def _deaf_to_specials(tokenizer: Tokenizer) -> Tokenizer:

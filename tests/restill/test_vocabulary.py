@@ -27,6 +27,16 @@ def _unigram(pieces):
     return tokenizer
 
 
+def test_unused_pieces_of_the_teacher_fill_up_what_room_there_is():
+    """The next sentences have other words; the used ones come first, ids follow the teacher's order."""
+    teacher = _wordpiece(["light", "never", "turn", "##s", "lamp"])
+    pruned = prune_tokenizer(teacher, ["turn turn"], keep_unused=True)
+    assert pruned.encode("never turn lamps").tokens == ["never", "turn", "lamp", "##s"]
+    assert not [name for name in pruned.get_vocab() if name in ("[CLS]", "[SEP]", "[MASK]")]
+    small = prune_tokenizer(teacher, ["turn turn"], keep_unused=True, max_size=4)
+    assert sorted(small.get_vocab(), key=small.token_to_id) == ["[PAD]", "[UNK]", "x", "turn"]
+
+
 def test_teacher_tokens_read_full_width_forms_as_the_plain_ones():
     """A WordPiece of BERT's has no piece for `ｔｕｒｎ`, which Chinese keyboards write."""
     tokenizer = TOKENS["teacher"].make(["turn on 2"], teacher=_wordpiece(["turn", "on", "2"]), max_size=100)

@@ -11,9 +11,7 @@ IDS = tf.constant([[1, 7, 29], [3, 0, 0]])
 
 @pytest.mark.parametrize("int8", [False, True])
 def test_padding_gives_zeros_whatever_its_row_holds(int8):
-    layer = Tokens(30, 8, name="tokens")
-    layer.build()
-    layer.embeddings.assign(TABLE)
+    layer = Tokens(TABLE, name="tokens")
     with layer.frozen(int8=int8):
         found = layer(IDS).numpy()
     assert found[0].all()
@@ -37,3 +35,19 @@ def test_rows_of_any_size_stay_finite(value):
     assert rows.dtype == np.int8
     assert (scales > 0).all()
     assert float(rows[0, 0]) * float(scales[0, 0]) * 2.0**-20 == pytest.approx(value, rel=0.01, abs=1e-6)
+
+
+def test_only_learned_rows_are_trained_and_all_are_looked_up():
+    learned = np.zeros(30, np.bool_)
+    learned[[0, 1, 3]] = True
+    layer = Tokens(TABLE, learned, name="tokens")
+    assert np.array_equal(layer.table, TABLE)
+    assert np.array_equal(layer(IDS).numpy()[0], TABLE[[1, 7, 29]])
+    assert [tuple(variable.shape) for variable in layer.trainable_variables] == [(3, 8)]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(IDS) ** 2)
+    gradient = tf.convert_to_tensor(tape.gradient(loss, layer.embeddings)).numpy()
+    assert np.abs(gradient[1]).min() > 0  # token 1
+    layer.embeddings.assign_add(np.ones((3, 8), np.float32))
+    assert np.array_equal(layer.table[~learned], TABLE[~learned])
+    assert layer.table[3] == pytest.approx(TABLE[3] + 1)
