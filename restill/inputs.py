@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from restill import corpus, embeddings, students, teachers, vocabulary
 from restill.corpus import Corpus
 from restill.embeddings import WordVectors
+from restill.embeddings.piece_cache import CachedPieces
 from restill.errors import ConfigurationError
 from restill.logits import LogitsStore
 from restill.settings import Settings
@@ -130,6 +131,10 @@ def _predecessor(settings: Settings, tokenizer: Tokenizer) -> students.Predecess
     )
 
 
+def _pieces_file(settings: Settings, teacher: teachers.Teacher) -> Path:
+    return settings.state_dir / "cache" / "pieces" / f"{teacher.fingerprint}.npy"
+
+
 def _first_embeddings(
     name: EmbeddingSource,
     settings: Settings,
@@ -152,7 +157,7 @@ def _first_embeddings(
             tokenizer,
             settings.student.embedding_size,
             seed=settings.distillation.seed,
-            teacher=teacher,
+            teacher=None if teacher is None else CachedPieces(teacher, _pieces_file(settings, teacher)),
             teacher_tokenizer=teachers.open_teacher(settings.teacher).tokenizer,
             word_vectors=vectors,
         )

@@ -7,6 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from restill.embeddings import SOURCES, WordVectors, fill, from_teacher_outputs, reduce_width
+from restill.embeddings.piece_cache import CachedPieces
 from restill.errors import ConfigurationError
 from restill.settings.learning import EmbeddingSource
 from restill.vocabulary import TOKENS
@@ -210,3 +211,20 @@ def test_another_seed_gives_other_random_rows(tmp_path):
 def test_neither_vocabulary_nor_embeddings_import_tensorflow():
     code = "import sys, restill.embeddings, restill.vocabulary; sys.exit('tensorflow' in sys.modules)"
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_teacher_reads_each_of_its_pieces_once_on_a_machine(tmp_path):
+    file, asked = tmp_path / "pieces" / "teacher.npy", []
+
+    class Counting(Known):
+        def embed_tokens(self, ids):
+            asked.append(list(ids))
+            return super().embed_tokens(ids)
+
+    expected = Known().table * 10
+    for wanted in ([3, 5], [5, 4, 3], [9, 3], [9]):
+        assert np.array_equal(CachedPieces(Counting(), file).embed_tokens(wanted), expected[wanted])
+    assert asked == [[3, 5], [4], [9]]
+    file.write_bytes(file.read_bytes()[:50])
+    assert np.array_equal(CachedPieces(Counting(), file).embed_tokens([5]), expected[[5]])
+    assert asked[3:] == [[5]]
