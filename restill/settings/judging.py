@@ -33,6 +33,12 @@ class GateSettings(Section):
     max_calibration_error: float = Field(0.05, ge=0, le=1, description="Largest expected calibration error.")
     max_p99_latency_ms: float = Field(10.0, gt=0, description="Budget for p99 of one pair, milliseconds.")
     max_latency_ratio: float = Field(1.10, gt=0, description="Largest p50 and p99 relative to the champion's.")
+    max_cold_start_ms: float = Field(
+        30_000.0, gt=0, description="Budget from starting a process to its first answer, milliseconds."
+    )
+    max_memory_mb: float = Field(
+        1_000.0, gt=0, description="Budget for the resident memory of the serving process at its peak, megabytes."
+    )
     max_artifact_mb: float = Field(50.0, gt=0, description="Largest served artifact with tokenizer, megabytes.")
     max_disturbance: float = Field(
         0.2,

@@ -22,7 +22,7 @@ class Measured:
 
 def latency(disturbance):
     point = Interval(estimate=1.0, lower=1.0, upper=1.0)
-    arm = LatencyArm(requests=700, p50_ms=point, p99_ms=point)
+    arm = LatencyArm(requests=700, p50_ms=point, p99_ms=point, cold_start_ms=1.0, peak_memory_mb=1.0)
     return Latency(
         challenger=arm,
         champion=None,
