@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from restill.measurements.latency import Artifact, Timings
 from restill.serving import PairModel
 from restill.settings import Settings
 from restill.snapshots import Snapshot
+
+TIMED_PAIRS = 2000  # of the test split
 
 _CHUNK = 1024
 
@@ -46,6 +49,36 @@ class Evaluation:
     timings: Timings
 
 
+class Timer(Protocol):
+    """Has artifacts timed, here or elsewhere, on pairs among the rows; `factor` multiplies the requests per arm."""
+
+    def __call__(
+        self, challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
+    ) -> tuple[Latency, Timings]:
+        """Return the latency, and the raw timings behind it."""
+
+
+def time_artifacts(
+    challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
+) -> tuple[Latency, Timings]:
+    """Time both artifacts on this machine."""
+    return latency.measure(
+        challenger.artifact,
+        champion.artifact if champion else None,
+        timed_pairs(rows),
+        requests=settings.latency.requests * factor,
+        warmup=settings.latency.warmup,
+        threads=settings.latency.threads,
+        confidence=settings.gates.confidence,
+    )
+
+
+def timed_pairs(rows: Rows) -> list[tuple[str, str]]:
+    """Return a fixed sample of the rows, in a fixed order."""
+    pairs = rows.pairs
+    return [pairs[position] for position in np.random.default_rng(0).permutation(len(pairs))[:TIMED_PAIRS]]
+
+
 def evaluate(
     challenger: Candidate,
     champion: Candidate | None,
@@ -53,6 +86,8 @@ def evaluate(
     logits: LogitsStore,
     teacher: Calibration,
     settings: Settings,
+    *,
+    time: Timer = time_artifacts,
 ) -> Evaluation:
     """Score the same frozen rows with everyone, then time challenger and champion interleaved.
 
@@ -63,6 +98,7 @@ def evaluate(
         logits: teacher embeddings of its sentences.
         teacher: the teacher's calibration, fitted on training and validation labels.
         settings: limits, resamples and how latency is timed.
+        time: who times the artifacts.
     Raises: MeasurementFailed, ConfigurationError (golden pairs that cannot be read).
     """
     gates = settings.gates
@@ -86,7 +122,7 @@ def evaluate(
         )
     else:
         difference, slices = None, ()
-    timed, timings = time_artifacts(challenger, champion, rows, settings)
+    timed, timings = time(challenger, champion, rows, settings)
     measurements = Measurements(
         challenger=challenger.manifest.version,
         champion=champion.manifest.version if champion else None,
@@ -99,22 +135,6 @@ def evaluate(
         artifact_mb=challenger.manifest.served_bytes / 1e6,
     )
     return Evaluation(measurements, rows, predictions, timings)
-
-
-def time_artifacts(
-    challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
-) -> tuple[Latency, Timings]:
-    """Time both artifacts on a fixed sample of the test pairs; `factor` multiplies the requests per arm."""
-    sample = np.random.default_rng(0).permutation(len(rows.pairs))[:2000]
-    return latency.measure(
-        challenger.artifact,
-        champion.artifact if champion else None,
-        [rows.pairs[position] for position in sample],
-        requests=settings.latency.requests * factor,
-        warmup=settings.latency.warmup,
-        threads=settings.latency.threads,
-        confidence=settings.gates.confidence,
-    )
 
 
 def score_rows(model: PairModel, rows: Rows) -> Predictions:

@@ -1,6 +1,7 @@
 """How a challenger is measured, and the limits it must keep."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,7 +13,18 @@ class LatencySettings(Section):
 
     threads: int = Field(1, ge=1, description="Interpreter threads, as in serving.")
     requests: int = Field(1500, ge=700, description="Timed single-pair requests per arm; p99 needs at least 662.")
-    warmup: int = Field(100, ge=1, description="Requests before the clock counts.")
+    warmup: int = Field(
+        100, ge=1, description="Requests per arm before the clock counts; one of each input shape comes on top."
+    )
+    on: Literal["here", "pool"] = Field(
+        "here", description="here: this machine; pool: a worker of a Prefect work pool, on the hardware that serves."
+    )
+    deployment: str = Field(
+        "time-artifacts/latency", description="Deployment that the worker runs, as flow/name; for on = pool."
+    )
+    timeout_seconds: float = Field(
+        3600.0, gt=0, description="Time after which a run on the pool is given up, waiting for a free worker included."
+    )
 
 
 class GateSettings(Section):

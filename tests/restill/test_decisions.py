@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from restill import decisions, evaluation, reports
+from restill import decisions, reports
 from restill.measurements import Accuracy, Interval, Latency, LatencyArm, Measurements
 from restill.reports import Report
 from restill.settings import GateSettings, Settings
@@ -66,7 +66,6 @@ def decide(monkeypatch, tmp_path):
             factors.append(factor)
             return latency(next(runs)), None
 
-        monkeypatch.setattr(evaluation, "time_artifacts", time_artifacts)
         monkeypatch.setattr(reports, "write_report", lambda *_: Report(tmp_path / "report.md", "text"))
         monkeypatch.setattr(decisions, "training_report", lambda _: {})
         registry = SimpleNamespace(
@@ -75,7 +74,9 @@ def decide(monkeypatch, tmp_path):
         )
         challenger = SimpleNamespace(manifest=SimpleNamespace(model="m", short="c", version="c" * 64), folder=tmp_path)
         settings = Settings(root=tmp_path, gates=GateSettings(attempts=attempts))
-        decision = decisions.decide(challenger, None, Measured(measurements, None), registry, settings)
+        decision = decisions.decide(
+            challenger, None, Measured(measurements, None), registry, settings, time=time_artifacts
+        )
         assert kept == ["report", "verdict"]  # who finds the verdict finds its report too
         return decision.verdict, factors
 
