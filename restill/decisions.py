@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from restill import evaluation, gates, reports
 from restill.distillation import training_report
-from restill.evaluation import Candidate, Evaluation
+from restill.evaluation import Candidate, Evaluation, Timer
 from restill.gates import Verdict
 from restill.measurements import predictions
 from restill.registry import Registry
@@ -31,12 +31,22 @@ def decide(
     registry: Registry,
     settings: Settings,
     *,
+    time: Timer = evaluation.time_artifacts,
     say: Callable[[str], None] = lambda text: None,
 ) -> Decision:
     """Judge a challenger and store verdict, report and what they were computed from beside its version.
 
     An undecided latency gate is measured again, with more requests, at most `gates.attempts` times in all. What is
     undecided after that is not promoted.
+
+    Args:
+        challenger: the version to be judged.
+        champion: what it is compared with; None before the first promotion.
+        measured: the first measurements.
+        registry: where verdict and report are kept.
+        settings: limits and attempts.
+        time: who times the artifacts.
+        say: called with a sentence before each further attempt.
     """
     verdict = gates.judge(measured.measurements, settings.gates)
     for attempt in range(1, settings.gates.attempts):
@@ -44,7 +54,7 @@ def decide(
             break
         factor = min(2**attempt, MAX_FACTOR)
         say(f"latency is undecided, measuring again with {factor} times the requests")
-        latency, timings = evaluation.time_artifacts(challenger, champion, measured.rows, settings, factor=factor)
+        latency, timings = time(challenger, champion, measured.rows, settings, factor=factor)
         measurements = measured.measurements.model_copy(update={"latency": latency})
         measured = replace(measured, measurements=measurements, timings=timings)
         verdict = gates.judge(measurements, settings.gates)

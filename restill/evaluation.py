@@ -3,7 +3,7 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from restill.measurements.rows import Rows, read_rows
 from restill.serving import PairModel
 from restill.settings import GateSettings, Settings
 from restill.snapshots import Snapshot
+
+TIMED_PAIRS = 2000  # of the test split
 
 _CHUNK = 1024
 
@@ -53,6 +55,36 @@ class Evaluation:
     timings: Timings
 
 
+class Timer(Protocol):
+    """Has artifacts timed, here or elsewhere, on pairs among the rows; `factor` multiplies the requests per arm."""
+
+    def __call__(
+        self, challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
+    ) -> tuple[Latency, Timings]:
+        """Return the latency, and the raw timings behind it."""
+
+
+def time_artifacts(
+    challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
+) -> tuple[Latency, Timings]:
+    """Time both artifacts on this machine."""
+    return latency.measure(
+        challenger.artifact,
+        champion.artifact if champion else None,
+        timed_pairs(rows),
+        requests=settings.latency.requests * factor,
+        warmup=settings.latency.warmup,
+        threads=settings.latency.threads,
+        confidence=settings.gates.confidence,
+    )
+
+
+def timed_pairs(rows: Rows) -> list[tuple[str, str]]:
+    """Return a fixed sample of the rows, in a fixed order."""
+    pairs = rows.pairs
+    return [pairs[position] for position in np.random.default_rng(0).permutation(len(pairs))[:TIMED_PAIRS]]
+
+
 def evaluate(
     challenger: Candidate,
     champion: Candidate | None,
@@ -62,6 +94,7 @@ def evaluate(
     settings: Settings,
     *,
     earlier_decisions: int = 0,
+    time: Timer = time_artifacts,
 ) -> Evaluation:
     """Score the same frozen rows with everyone, then time challenger and champion interleaved.
 
@@ -73,6 +106,7 @@ def evaluate(
         teacher: the teacher's calibration, fitted on training and validation labels.
         settings: limits, resamples and how latency is timed.
         earlier_decisions: how many other challengers this test split has decided on.
+        time: who times the artifacts.
     Raises: MeasurementFailed, ConfigurationError (golden pairs that cannot be read).
     """
     known = champion.manifest.lineage.batches if champion else snapshot.batches
@@ -81,7 +115,7 @@ def evaluate(
     predictions = {"challenger": score_rows(model, rows), "teacher": teacher_predictions(rows, logits, teacher)}
     if champion is not None:
         predictions["champion"] = score_rows(champion.load(settings.latency.threads), rows)
-    timed, timings = time_artifacts(challenger, champion, rows, settings)
+    timed, timings = time(challenger, champion, rows, settings)
     measurements = Measurements(
         challenger=challenger.manifest.version,
         champion=champion.manifest.version if champion else None,
@@ -129,22 +163,6 @@ def quality(rows: Rows, predictions: dict[str, Predictions], gates: GateSettings
             "slices": compared.slices,
         }
     return found
-
-
-def time_artifacts(
-    challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
-) -> tuple[Latency, Timings]:
-    """Time both artifacts on a fixed sample of the test pairs; `factor` multiplies the requests per arm."""
-    sample = np.random.default_rng(0).permutation(len(rows.pairs))[:2000]
-    return latency.measure(
-        challenger.artifact,
-        champion.artifact if champion else None,
-        [rows.pairs[position] for position in sample],
-        requests=settings.latency.requests * factor,
-        warmup=settings.latency.warmup,
-        threads=settings.latency.threads,
-        confidence=settings.gates.confidence,
-    )
 
 
 def score_rows(model: PairModel, rows: Rows) -> Predictions:

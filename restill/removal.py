@@ -21,6 +21,7 @@ from restill.forgotten import Forgotten
 from restill.keys import Keys
 from restill.logits import cleaning
 from restill.manifests import Manifest
+from restill.measurements.latency import orders
 from restill.pairs import PAIR_SCHEMA, SPLITS
 from restill.registry import Registry
 from restill.settings import Settings
@@ -108,6 +109,7 @@ def _forget(settings: Settings, store: ObjectStore, asked: Forgotten, reason: st
             if not dry_run:
                 forgotten.add(store, asked, reason)  # first: from here on nothing of it can come in
                 cleaning.forget_texts(store)  # a scoring run that was planned before would need them: it stops
+                orders.forget(store)  # and so does a latency run that another machine was asked for
                 _forget_inputs(settings)
                 count = sum(sum(rest.removed.values()) for rest in replaced)
                 forgot = f"forgot {count:,} pair{'' if count == 1 else 's'}"

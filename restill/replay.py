@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from restill import evaluation, gates
-from restill.errors import ConfigurationError, VersionNotFound
+from restill.errors import ConfigurationError, IntegrityError, VersionNotFound
 from restill.gates import Verdict
 from restill.measurements import latency, predictions
 from restill.registry import Registry
@@ -63,7 +63,12 @@ def replay(verdict: Verdict, registry: Registry, limits: GateSettings) -> Verdic
         )
     content = registry.evidence(version, "predictions", measured.predictions_sha256)
     rows, answers = predictions.from_parquet(content, f"The predictions of version {version[:12]}")
-    timings = latency.Timings.parse(registry.evidence(version, "timings", measured.timings_sha256))
+    try:
+        timings = latency.Timings.parse(registry.evidence(version, "timings", measured.timings_sha256))
+    except ValueError as error:
+        raise IntegrityError(
+            f"The timings of version {version[:12]} are none: {error}", hint="Restore the object from a backup."
+        ) from error
     again = measured.model_copy(
         update={
             **evaluation.quality(rows, answers, limits),

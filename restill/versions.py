@@ -86,6 +86,13 @@ class Versions:
         """
         return self._read_manifest(self._resolve(version), sha256)[0]
 
+    def manifest_sha256(self, version: str) -> str:
+        """Return the digest of a version's stored manifest, as promotions name it.
+
+        Raises: VersionNotFound if none or several fit; IntegrityError if it is not what was stored.
+        """
+        return self._read_manifest(self._resolve(version))[1]
+
     def versions(self) -> list[Manifest]:
         """Return every version, oldest first."""
         manifests = [self._read_manifest(version)[0] for version in self._version_ids("")]

@@ -9,15 +9,16 @@ from restill.registry import Registry
 from restill.settings import Settings
 from tasks.progress import say
 from tasks.step import HOURS, step
+from tasks.timing import timer
 
 
-@step("judge {challenger.manifest.short}", timeout_seconds=2 * HOURS)
+@step("judge {challenger.manifest.short}", timeout_seconds=4 * HOURS)
 def judge_challenger(
     challenger: Candidate, champion: Candidate | None, evaluation: Evaluation, settings: Settings
 ) -> Decision:
     """Judge, measuring latency again while that is all that is undecided; store verdict and report."""
     registry = Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
-    decision = decisions.decide(challenger, champion, evaluation, registry, settings, say=say)
+    decision = decisions.decide(challenger, champion, evaluation, registry, settings, time=timer(settings), say=say)
     create_table_artifact(
         key="gates",
         table=[row.model_dump(mode="json") for row in decision.verdict.rows],

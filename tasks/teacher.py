@@ -10,13 +10,10 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Cancelling
 
 from restill import logits, storage, teachers
-from restill.errors import ConfigurationError
 from restill.logits import ScoreReport, planning, processes, scoring, supervision, worker
 from restill.logits.jobs import ScoringPlan
 from restill.logits.planning import Need
@@ -24,6 +21,7 @@ from restill.logits.supervision import Workers
 from restill.logits.worker import WorkReport
 from restill.settings import Settings, load_settings
 from restill.snapshots import Snapshot
+from tasks import deployments
 from tasks.progress import Report, reporting, say
 from tasks.step import HOURS, step
 
@@ -57,7 +55,7 @@ def score_here(plan: ScoringPlan, settings: Settings) -> None:
 @step("score with the work pool", timeout_seconds=24 * HOURS)
 def score_in_pool(plan: ScoringPlan, settings: Settings) -> None:
     """Score a plan with flow runs of a deployment, one a share."""
-    _require_server("pool")
+    deployments.require_server("scoring.on = pool")
     shares = settings.scoring.workers or _WORKERS_ELSEWHERE
     _supervise(plan, settings, _PoolWorkers(plan, settings.scoring.deployment, shares), shares)
 
@@ -65,7 +63,7 @@ def score_in_pool(plan: ScoringPlan, settings: Settings) -> None:
 @step("score with Dask", timeout_seconds=24 * HOURS)
 def score_on_dask(plan: ScoringPlan, settings: Settings) -> None:
     """Score a plan with tasks on a Dask cluster, one a share."""
-    _require_server("dask")
+    deployments.require_server("scoring.on = dask")
     from prefect_dask.task_runners import DaskTaskRunner  # late: slow to import, and needed only here
 
     shares = settings.scoring.workers or _WORKERS_ELSEWHERE
@@ -131,15 +129,6 @@ def _supervise(plan: ScoringPlan, settings: Settings, workers: Workers, shares: 
         )
 
 
-def _require_server(on: str) -> None:
-    """Refuse workers elsewhere without a server that they can reach: each would start one of its own."""
-    if get_current_settings().api.url is None:
-        raise ConfigurationError(
-            f"scoring.on = {on} needs a Prefect server that the workers can reach; none is set up.",
-            hint="Start one (`prefect server start`) and set PREFECT_API_URL here and for the workers.",
-        )
-
-
 class _PoolWorkers:
     """Flow runs of a deployment. What they say of themselves decides nothing but whether another one is started."""
 
@@ -149,20 +138,15 @@ class _PoolWorkers:
         self._unfinished: set[UUID] = set()
 
     def start(self, share: int) -> None:
-        try:
-            run = run_deployment(
-                self._deployment,
-                parameters={"plan": self._plan.key, "share": share, "shares": self._shares},
-                flow_run_name=f"share-{share + 1}-of-{self._shares}",
-                timeout=0,
-            )
-        except ObjectNotFound as error:
-            raise ConfigurationError(
-                f"There is no deployment {self._deployment} on the Prefect server.",
-                hint="Register it: see docs/scoring.md; or set scoring.deployment.",
-            ) from error
-        self._runs[share] = run.id  # type: ignore[union-attr]
-        self._unfinished.add(run.id)  # type: ignore[union-attr]
+        run = deployments.start(
+            self._deployment,
+            {"plan": self._plan.key, "share": share, "shares": self._shares},
+            f"share-{share + 1}-of-{self._shares}",
+            setting="scoring.deployment",
+            page="docs/scoring.md",
+        )
+        self._runs[share] = run
+        self._unfinished.add(run)
 
     def ended(self) -> dict[int, str]:
         found: dict[int, str] = {}

@@ -261,3 +261,30 @@ def _random_weights(config: dict[str, object], seed: int) -> dict[str, np.ndarra
         weights[f"{part}.weight"] = 1 + normal(hidden, scale=0.05)
         weights[f"{part}.bias"] = normal(hidden, scale=0.05)
     return weights
+
+
+def write_student(folder: Path, *, size: int, max_tokens: int = 8) -> dict[str, str]:
+    """Write what serving loads of an untrained siamese LSTM whose words are the letters a to h; return file → role.
+
+    Args:
+        folder: made if needed.
+        size: of embedding and hidden state; a larger one is slower.
+        max_tokens: longest input.
+    """
+    from restill import students  # late: imports TensorFlow
+    from restill.serving import CARD, CARD_FORMAT
+    from restill.settings import StudentSettings
+
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = students.build(20, StudentSettings(embedding_size=size, hidden_size=size, max_tokens=max_tokens))
+    probe = (2 + np.arange(2 * max_tokens, dtype=np.int32) % 16).reshape(2, max_tokens)
+    files = students.export(encoder, probe, folder, max_tokens=max_tokens, exports=["litert"])
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: row for row, piece in enumerate(["[PAD]", "[UNK]", *"abcdefgh"])}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    calibration = {"scale": 8.0, "bias": 0.5, "threshold": 0.5}
+    card = {"format": CARD_FORMAT, "max_tokens": max_tokens, "calibrations": dict.fromkeys(files.values(), calibration)}
+    (folder / CARD).write_text(json.dumps(card))
+    return {"tokenizer.json": "tokenizer", CARD: "calibration"} | {file: role for role, file in files.items()}

@@ -29,16 +29,37 @@ def accuracy(value=0.9, error=0.02):
     )
 
 
-def latency(p50=1.0, p99=2.0, p50_ratio=1.0, p99_ratio=1.0, half=0.01, disturbance=0.05):
-    arm = LatencyArm(requests=1500, p50_ms=interval(p50, half), p99_ms=interval(p99, half))
+def latency(
+    p50=1.0,
+    p99=2.0,
+    p50_ratio=1.0,
+    p99_ratio=1.0,
+    half=0.01,
+    disturbance=0.05,
+    control=1.0,
+    control_half=0.01,
+    champion_p99=2.0,
+    cold_start=2000.0,
+    memory=100.0,
+):
+    arm = LatencyArm(
+        requests=1500,
+        p50_ms=interval(p50, half),
+        p99_ms=interval(p99, half),
+        cold_start_ms=cold_start,
+        peak_memory_mb=memory,
+    )
     return Latency(
         challenger=arm,
-        champion=arm,
+        champion=arm.model_copy(update={"p99_ms": interval(champion_p99, half)}),
         p50_ratio=interval(p50_ratio, half),
         p99_ratio=interval(p99_ratio, half),
         disturbance=disturbance,
         threads=1,
         hardware="test",
+        control_p50_ratio=interval(control, control_half),
+        control_p99_ratio=interval(control, control_half),
+        disturbed_by="two processes with the same artifact",
     )
 
 

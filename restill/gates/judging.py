@@ -28,6 +28,8 @@ GATES: dict[str, Callable[[str, Measurements, GateSettings], GateRow]] = {
     "p99_budget": speed.p99_budget,
     "p50_ratio": speed.ratio("p50"),
     "p99_ratio": speed.ratio("p99"),
+    "cold_start": speed.cold_start,
+    "memory": speed.memory,
     "artifact_size": speed.artifact_size,
 }
 

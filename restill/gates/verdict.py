@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from restill.manifests import canonical_json
 from restill.measurements import Interval, Measurements
 
-LATENCY_GATES = ("p99_budget", "p50_ratio", "p99_ratio")  # what another measurement might decide
+LATENCY_GATES = ("p99_budget", "p50_ratio", "p99_ratio", "cold_start")  # what another measurement might decide
 
 
 class Answer(StrEnum):

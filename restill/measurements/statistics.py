@@ -1,6 +1,6 @@
 """Bootstrap intervals and multiplicity correction; vectorised, with memory bounded by a chunk of resamples."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,33 +85,46 @@ def mcnemar(challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> McNem
     return McNemar(challenger_only=ours, champion_only=theirs, p_value=p_value)
 
 
-def block_interval(
-    statistic: Callable[[Floats], float],
-    blocks: list[Floats],
-    *,
-    confidence: float,
-    resamples: int,
-    seed: int = 0,
-) -> tuple[Interval, Floats]:
-    """Return a statistic of timings with its interval, resampling whole blocks of consecutive requests.
+def block_intervals(
+    blocks: Floats, quantiles: Sequence[float], *, confidence: float, resamples: int, seed: int = 0
+) -> list[tuple[Interval, Floats]]:
+    """Return quantiles of timings, each with its interval and resampled values, resampling whole blocks.
 
-    Neighbouring requests see the same disturbance, so single requests are not independent draws.
+    Neighbouring requests see the same disturbance, so single requests are not independent draws. All values are
+    sorted once; a resample is how often each block was drawn, and its quantile is where the running count of draws
+    reaches the wanted rank. That is the same number as `np.quantile` of the drawn values, without sorting them.
 
     Args:
-        statistic: from all timings to one number.
-        blocks: timings of each block.
+        blocks: ``[blocks, requests]``, timings in the order they were taken.
+        quantiles: each in [0, 1].
         confidence: one-sided confidence of each end.
         resamples: bootstrap resamples.
         seed: of the resampling; the same seed draws the same blocks, which pairs two arms of one run.
+    References: Efron and Tibshirani 1993, chapter 13.
     """
     generator = np.random.default_rng(seed)
-    values = np.empty(resamples)
-    for number in range(resamples):
-        drawn = generator.integers(0, len(blocks), size=len(blocks))
-        values[number] = statistic(np.concatenate([blocks[position] for position in drawn]))
-    lower, upper = np.quantile(values, [1 - confidence, confidence])
-    estimate = statistic(np.concatenate(blocks))
-    return Interval(estimate=estimate, lower=float(lower), upper=float(upper)), values
+    count, values = len(blocks), blocks.size
+    order = np.argsort(blocks, axis=None, kind="stable")
+    ordered, block_of = blocks.ravel()[order], order // blocks.shape[1]
+    ranks = [divmod(quantile * (values - 1), 1) for quantile in quantiles]  # whole rank, and the share of the next one
+    found = np.empty((len(quantiles), resamples))
+    chunk = max(1, _CHUNK_VALUES // values)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = generator.integers(0, count, size=(rows, count)) + count * np.arange(rows)[:, np.newaxis]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.int32)
+        reached = np.cumsum(times[:, block_of], axis=1, dtype=np.int32)  # values of the resample up to each
+        for number, (rank, share) in enumerate(ranks):
+            lower, upper = (
+                ordered[np.argmax(reached > wanted, axis=1)] for wanted in (rank, min(rank + 1, values - 1))
+            )
+            found[number, start : start + rows] = lower + share * (upper - lower)
+    intervals = []
+    for quantile, resampled in zip(quantiles, found, strict=True):
+        ends = np.quantile(resampled, [1 - confidence, confidence])
+        estimate = float(np.quantile(blocks, quantile))
+        intervals.append((Interval(estimate=estimate, lower=float(ends[0]), upper=float(ends[1])), resampled))
+    return intervals
 
 
 def holm(p_values: list[float], *, level: float) -> list[float]:

@@ -59,6 +59,10 @@ class Encoder:
                 start += rows
         return vectors
 
+    def width(self, length: int) -> int:
+        """Return the steps of the input that a sentence of so many ids goes into."""
+        return _width(length, self.steps)
+
     def similarity(self, ids_a: list[int], ids_b: list[int]) -> float:
         """Return the cosine of two sentences, at most `steps` ids each, without padding: one call of the model.
 

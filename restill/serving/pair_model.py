@@ -83,6 +83,10 @@ class PairModel:
         cosines: NDArray[np.float32] = (vectors[0::2] * vectors[1::2]).sum(axis=1)
         return cosines
 
+    def width(self, pair: tuple[str, str]) -> int:
+        """Return the steps of the input that a single pair is computed in. The first pair of a width takes longer."""
+        return self._encoder.width(max(len(tokenize_one(self._tokenizer, text, self._encoder.steps)) for text in pair))
+
     def predict(self, pairs: Sequence[tuple[str, str]]) -> list[Prediction]:
         """Return similarity, calibrated probability and decision for each pair."""
         cosines = self.similarity(pairs)

@@ -13,7 +13,18 @@ class LatencySettings(Section):
 
     threads: int = Field(1, ge=1, description="Interpreter threads, as in serving.")
     requests: int = Field(1500, ge=700, description="Timed single-pair requests per arm; p99 needs at least 662.")
-    warmup: int = Field(100, ge=1, description="Requests before the clock counts.")
+    warmup: int = Field(
+        100, ge=1, description="Requests per arm before the clock counts; one of each input shape comes on top."
+    )
+    on: Literal["here", "pool"] = Field(
+        "here", description="here: this machine; pool: a worker of a Prefect work pool, on the hardware that serves."
+    )
+    deployment: str = Field(
+        "time-artifacts/latency", description="Deployment that the worker runs, as flow/name; for on = pool."
+    )
+    timeout_seconds: float = Field(
+        3600.0, gt=0, description="Time after which a run on the pool is given up, waiting for a free worker included."
+    )
 
 
 class GateSettings(Section):
@@ -34,6 +45,12 @@ class GateSettings(Section):
     max_calibration_error: float = Field(0.05, ge=0, le=1, description="Largest expected calibration error.")
     max_p99_latency_ms: float = Field(10.0, gt=0, description="Budget for p99 of one pair, milliseconds.")
     max_latency_ratio: float = Field(1.10, gt=0, description="Largest p50 and p99 relative to the champion's.")
+    max_cold_start_ms: float = Field(
+        30_000.0, gt=0, description="Budget from starting a process to its first answer, milliseconds."
+    )
+    max_memory_mb: float = Field(
+        1_000.0, gt=0, description="Budget for the resident memory of the serving process at its peak, megabytes."
+    )
     max_artifact_mb: float = Field(50.0, gt=0, description="Largest served artifact with tokenizer, megabytes.")
     max_disturbance: float = Field(
         0.2,

@@ -37,8 +37,10 @@ def test_a_challenger_that_keeps_every_limit_passes():
         ),
         ("champion_non_inferiority", {"difference": interval(0.0, 0.0049)}, {"difference": interval(-0.02, 0.01)}),
         ("p99_budget", {"latency": latency(p99=9.9)}, {"latency": latency(p99=10.2)}),
-        ("p50_ratio", {"latency": latency(p50_ratio=1.09)}, {"latency": latency(p50_ratio=1.12)}),
-        ("p99_ratio", {"latency": latency(p99_ratio=1.09)}, {"latency": latency(p99_ratio=1.12)}),
+        ("p50_ratio", {"latency": latency(p50_ratio=1.09)}, {"latency": latency(p50_ratio=1.13)}),
+        ("p99_ratio", {"latency": latency(p99_ratio=1.09)}, {"latency": latency(p99_ratio=1.13)}),
+        ("cold_start", {"latency": latency(cold_start=30_000.0)}, {"latency": latency(cold_start=30_000.1)}),
+        ("memory", {"latency": latency(memory=1000.0)}, {"latency": latency(memory=1000.1)}),
         (
             "test_split",
             {"test_split": SplitUse(version="f", decisions=100), "difference": interval(0.0061, 0.001)},
@@ -63,8 +65,14 @@ def test_a_gate_passes_at_its_limit_and_fails_beyond(gate, at_limit, beyond):
         ("p99_budget", {"latency": latency(p99=10.0, half=0.5)}),
         ("p50_ratio", {"latency": latency(p50_ratio=1.08, half=0.05)}),
         ("p99_budget", {"latency": latency(disturbance=0.21)}),
+        ("p99_budget", {"latency": latency(p99=30.0, champion_p99=10.0)}),
         ("p99_budget", {"latency": None}),
         ("p50_ratio", {"latency": None}),
+        ("cold_start", {"latency": None}),
+        ("cold_start", {"latency": latency(cold_start=None)}),
+        ("cold_start", {"latency": latency(cold_start=30_001.0, disturbance=0.21)}),
+        ("memory", {"latency": None}),
+        ("memory", {"latency": latency(memory=None)}),
         ("teacher_retention", {"accuracy": {"challenger": accuracy()}}),
         ("symmetry", {"swap_difference": None}),
         ("invariances", {"invariances": ()}),
@@ -80,6 +88,34 @@ def test_what_is_not_decided_does_not_pass(gate, changes):
     verdict = gates.judge(measurements(**changes), GateSettings())
     assert answer(gate, measurements(**changes)) is Answer.INCONCLUSIVE
     assert not verdict.passed
+
+
+@pytest.mark.parametrize("gate", ["p50_ratio", "p99_ratio"])
+def test_a_ratio_is_not_decided_where_two_processes_with_one_artifact_differ_by_more(gate):
+    """Whichever of the twins is slower: a slow champion makes every challenger look fast."""
+    ratio = {gate: 2.0}
+    assert answer(gate, measurements(latency=latency(**ratio, control=1.10))) is Answer.FAIL
+    assert answer(gate, measurements(latency=latency(**ratio, control=1.12))) is Answer.INCONCLUSIVE
+    assert answer(gate, measurements(latency=latency(control=0.91))) is Answer.PASS
+    assert answer(gate, measurements(latency=latency(control=0.89))) is Answer.INCONCLUSIVE
+
+
+def test_a_challenger_may_have_to_be_faster():
+    limits = GateSettings(max_latency_ratio=0.9)
+    assert answer("p50_ratio", measurements(latency=latency(p50_ratio=0.88)), limits) is Answer.PASS
+    assert answer("p50_ratio", measurements(latency=latency(p50_ratio=0.95)), limits) is Answer.FAIL
+
+
+def test_a_ratio_fails_only_if_it_exceeds_what_two_processes_with_one_artifact_may_show():
+    """The limit is 1.1; twins that may differ by 1.2 times leave a ratio of at least 1.3 undecided, 1.4 is too much."""
+    noisy = {"control": 1.0, "control_half": 0.2}
+    assert answer("p99_ratio", measurements(latency=latency(p99_ratio=1.31, **noisy))) is Answer.INCONCLUSIVE
+    assert answer("p99_ratio", measurements(latency=latency(p99_ratio=1.41, **noisy))) is Answer.FAIL
+
+
+def test_what_disturbed_the_machine_is_said():
+    verdict = gates.judge(measurements(latency=latency(disturbance=0.3)), GateSettings())
+    assert "changed by 30% meanwhile (two processes with the same artifact)" in verdict.reason
 
 
 def test_only_open_latency_is_worth_measuring_again():

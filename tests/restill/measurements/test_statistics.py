@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
+from restill.measurements import statistics
 from restill.measurements.statistics import (
-    block_interval,
+    block_intervals,
     expected_calibration_error,
     holm,
     mcnemar,
@@ -78,11 +79,24 @@ def test_the_same_seed_gives_the_same_interval():
     assert draws[0] == draws[1]
 
 
-def test_block_interval_covers_the_median_of_its_blocks():
-    blocks = list(np.random.default_rng(5).gamma(4.0, 0.25, size=(40, 50)))
-    interval, _ = block_interval(lambda values: float(np.median(values)), blocks, confidence=0.95, resamples=500)
-    assert interval.lower < np.median(np.concatenate(blocks)) < interval.upper
-    assert interval.upper - interval.lower < 0.1
+def test_block_intervals_cover_the_quantiles_of_their_blocks():
+    blocks = np.random.default_rng(5).gamma(4.0, 0.25, size=(40, 50))
+    (median, _), (p99, _) = block_intervals(blocks, [0.5, 0.99], confidence=0.95, resamples=500)
+    assert median.lower < np.median(blocks) < median.upper
+    assert median.upper - median.lower < 0.1
+    assert p99.lower < p99.estimate == np.quantile(blocks, 0.99) < p99.upper
+
+
+def test_block_intervals_are_the_quantiles_of_each_resample(monkeypatch):
+    """Also where some values are equal, and where the resamples are drawn in several chunks."""
+    blocks = np.random.default_rng(7).gamma(4.0, 0.25, size=(9, 20)).round(1)
+    monkeypatch.setattr(statistics, "_CHUNK_VALUES", 50 * blocks.size)
+    quantiles = [0.0, 0.5, 0.9, 0.99, 1.0]
+    found = block_intervals(blocks, quantiles, confidence=0.9, resamples=120)
+    generator = np.random.default_rng(0)
+    drawn = np.concatenate([generator.integers(0, 9, size=(rows, 9)) for rows in (50, 50, 20)])
+    for quantile, (_, resampled) in zip(quantiles, found, strict=True):
+        assert resampled == pytest.approx(np.quantile(blocks[drawn].reshape(120, -1), quantile, axis=1))
 
 
 def test_holm_steps_down_from_the_smallest_p_value():
