@@ -45,6 +45,37 @@ class WherePresent(keras.layers.Layer):
         return vectors * tf.reduce_max(present_tokens(ids), axis=1, keepdims=True)
 
 
+class TokenWeights(keras.layers.Layer):
+    """One positive weight a token, e^w with a learned w that starts at 0: an even mean."""
+
+    def __init__(self, vocabulary_size: int, **options: object) -> None:
+        super().__init__(**options)
+        self.logarithms = self.add_weight(shape=[vocabulary_size], initializer="zeros", name="logarithms")
+
+    def call(self, vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Return the weighted mean ``[batch, size]`` of ``[batch, steps, size]`` over what is not padding."""
+        return weighted_mean(vectors, tf.exp(tf.gather(tf.convert_to_tensor(self.logarithms), ids)), ids)
+
+
+class Share(keras.layers.Layer):
+    """How much a branch counts beside another: a learned factor that starts small."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.share = self.add_weight(shape=[], initializer=keras.initializers.Constant(0.1), name="share")
+
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Return the vectors, scaled."""
+        return vectors * tf.convert_to_tensor(self.share)
+
+
+def weighted_mean(vectors: tf.Tensor, weights: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Return the mean ``[batch, size]`` of ``[batch, steps, size]``, weighted by ``[batch, steps]`` without padding."""
+    weights *= present_tokens(ids)
+    total = tf.reduce_sum(vectors * tf.expand_dims(weights, -1), axis=1)
+    return total / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
+
+
 def present_tokens(ids: tf.Tensor) -> tf.Tensor:
     """Return 1.0 where ids ``[batch, steps]`` hold a token and 0.0 where they pad."""
     return tf.cast(tf.not_equal(ids, PAD_ID), tf.float32)

@@ -1,8 +1,9 @@
-"""Embedding → bidirectional LSTM → masked mean, beside the mean of the embeddings → unit length (after Neculoiu et al.
-2016, https://aclanthology.org/W16-1617; Tang et al. 2019, https://arxiv.org/abs/1903.12136).
+"""Embedding → bidirectional LSTM → masked mean, beside the weighted mean of the embeddings → unit length (after
+Neculoiu et al. 2016, https://aclanthology.org/W16-1617; Tang et al. 2019, https://arxiv.org/abs/1903.12136).
 
-The embeddings pass the LSTM by: a student starts as a mean of its teacher's token vectors, which is not bad, and the
-LSTM learns what a bag of tokens lacks.
+The embeddings pass the LSTM by: a student starts as what `static` is, a weighted mean of its teacher's token vectors,
+which is not bad, and the LSTM learns what a bag of tokens lacks. Its share starts small, nearly as that of residual
+branches in ReZero (https://arxiv.org/abs/2003.04887): where pairs are few, a new LSTM is noise.
 
 LiteRT runs an LSTM as a loop, and a step of the loop costs more than its arithmetic. So the exported form has one
 loop for both directions and all sentences, with the input projection done before it. There is no list of states: the
@@ -20,9 +21,18 @@ import tensorflow as tf
 
 from restill.settings import StudentSettings
 from restill.students.kind import Encode, Kind, Learned, Vectors
-from restill.students.pooling import MaskedMean, UnitLength, mean_of_sum, present_tokens, unit_length
+from restill.students.pooling import (
+    MaskedMean,
+    Share,
+    TokenWeights,
+    UnitLength,
+    mean_of_sum,
+    present_tokens,
+    unit_length,
+    weighted_mean,
+)
 from restill.students.tokens import NAME as TOKENS
-from restill.students.tokens import Tokens, frozen_lookup, tokens
+from restill.students.tokens import Tokens, frozen_lookup, frozen_scalars, tokens
 from restill.vocabulary import PAD_ID
 
 _CLOSED = 1000.0  # far below any other input of a gate: its sigmoid is 0 exactly
@@ -39,7 +49,9 @@ def _build(
     vectors = keras.layers.SpatialDropout1D(settings.dropout, name="dropout")(vectors)
     lstm = keras.layers.Bidirectional(keras.layers.LSTM(settings.hidden_size, return_sequences=True), name="lstm")
     states = lstm(vectors, mask=keras.ops.not_equal(ids, PAD_ID))
-    pooled = MaskedMean(name="mean")(keras.layers.Concatenate(name="beside")([states, vectors]), ids)
+    order = Share(name="order")(MaskedMean(name="mean")(states, ids))
+    bag = TokenWeights(vocabulary_size, name="weights")(vectors, ids)
+    pooled = keras.layers.Concatenate(name="beside")([order, bag])
     return keras.Model(ids, UnitLength(name="unit")(pooled), name="siamese-lstm")
 
 
@@ -53,6 +65,8 @@ def _serving(model: keras.Model, int8: bool) -> Encode:
         for name in ("kernel", "recurrent_kernel", "bias")
     )
     folded = int8 and 2 * inputs.shape[-1] * look_up.input_dim <= _TABLE_BYTES
+    weigh = frozen_scalars(np.exp(model.get_layer("weights").logarithms.numpy()))
+    share = float(model.get_layer("order").share.numpy())
     project = (_folded if folded else _multiplied)(look_up, inputs, biases)
 
     def encode(ids: tf.Tensor) -> tf.Tensor:
@@ -84,8 +98,8 @@ def _serving(model: keras.Model, int8: bool) -> Encode:
         total = tf.while_loop(lambda position, *_: position < longest, step, (0, zeros, zeros, zeros))[3]
         if int8:
             total = tf.squeeze(total, 2)
-        bag = tf.reduce_sum(look_up(ids), axis=1)  # padding looks zeros up
-        return unit_length(mean_of_sum(tf.concat([total[0], total[1], bag], axis=-1), present))
+        order = mean_of_sum(tf.concat([total[0], total[1]], axis=-1), present) * share
+        return unit_length(tf.concat([order, weighted_mean(look_up(ids), weigh(ids), ids)], axis=-1))
 
     return encode
 

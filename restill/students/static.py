@@ -10,24 +10,10 @@ import tensorflow as tf
 
 from restill.settings import StudentSettings
 from restill.students.kind import Encode, Kind, Learned, Vectors
-from restill.students.pooling import UnitLength, present_tokens, unit_length
+from restill.students.pooling import TokenWeights, UnitLength, unit_length
 from restill.students.tokens import NAME as TOKENS
 from restill.students.tokens import frozen_lookup, tokens
 from restill.vocabulary import PAD_ID
-
-
-class TokenWeights(keras.layers.Layer):
-    """One positive weight a token, e^w with a learned w that starts at 0: an even mean."""
-
-    def __init__(self, vocabulary_size: int, **options: object) -> None:
-        super().__init__(**options)
-        self.logarithms = self.add_weight(shape=[vocabulary_size], initializer="zeros", name="logarithms")
-
-    def call(self, vectors: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """Return the weighted mean ``[batch, size]`` of ``[batch, steps, size]`` over what is not padding."""
-        weights = tf.exp(tf.gather(tf.convert_to_tensor(self.logarithms), ids)) * present_tokens(ids)
-        total = tf.reduce_sum(vectors * tf.expand_dims(weights, -1), axis=1)
-        return total / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
 
 
 def _build(

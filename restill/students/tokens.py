@@ -112,6 +112,12 @@ def frozen_lookup(table: Vectors, *, int8: bool) -> Callable[[tf.Tensor], tf.Ten
     return lookup
 
 
+def frozen_scalars(values: NDArray[np.floating]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a lookup of constants ``[vocabulary]`` ≥ 0; as whole multiples of 2⁻²⁰, see `quantise_rows`."""
+    multiples = np.round(values / _SCALE_STEP).astype(np.int32)
+    return lambda ids: tf.cast(tf.gather(multiples, ids), tf.float32) * _SCALE_STEP
+
+
 def quantise_rows(table: Vectors) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """Return int8 rows ``[vocabulary, size]`` and their scales ``[vocabulary, 1]`` in multiples of 2⁻²⁰.
 
