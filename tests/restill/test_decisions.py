@@ -67,16 +67,18 @@ def decide(monkeypatch, tmp_path):
             return latency(next(runs)), None
 
         monkeypatch.setattr(evaluation, "time_artifacts", time_artifacts)
-        monkeypatch.setattr(reports, "write_report", lambda *_: Report(tmp_path / "report.md", "text"))
+        monkeypatch.setattr(reports, "write_report", lambda *_, **__: Report(tmp_path / "report.html", "page", "card"))
         monkeypatch.setattr(decisions, "training_report", lambda _: {})
         registry = SimpleNamespace(
-            add_report=lambda *_: kept.append("report") or "s3://report",
+            add_report=lambda *sent: kept.append(sent[2:]) or f"s3://report.{sent[3]}",
             add_verdict=lambda *_: kept.append("verdict"),
         )
         challenger = SimpleNamespace(manifest=SimpleNamespace(model="m", short="c", version="c" * 64), folder=tmp_path)
         settings = Settings(root=tmp_path, gates=GateSettings(attempts=attempts))
         decision = decisions.decide(challenger, None, Measured(measurements, None), registry, settings)
-        assert kept == ["report", "verdict"]  # who finds the verdict finds its report too
+        # Who finds the verdict finds its report too.
+        assert kept == [(b"card", "md"), (b"page", "html"), "verdict"]
+        assert decision.report_uri == "s3://report.html"
         return decision.verdict, factors
 
     return run
