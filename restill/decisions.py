@@ -21,7 +21,7 @@ class Decision:
 
     verdict: Verdict
     report: Report
-    report_uri: str
+    report_uri: str  # of the page
 
 
 def decide(
@@ -69,8 +69,16 @@ def decide(
     # The verdict names what it follows from; the answers are the same.
     verdict = verdict.model_copy(update={"measurements": verdict.measurements.model_copy(update=digests)})
     folder = settings.state_dir / "reports" / manifest.model / manifest.short / verdict.sha256[:12]
-    report = reports.write_report(folder, verdict, measured, manifest, training_report(challenger.folder))
-    uri = registry.add_report(version, verdict.sha256, report.markdown.encode())
+    report = reports.write_report(
+        folder,
+        verdict,
+        measured,
+        manifest,
+        training_report(challenger.folder),
+        champion=champion.manifest if champion else None,
+    )
+    registry.add_report(version, verdict.sha256, report.markdown.encode(), "md")
+    uri = registry.add_report(version, verdict.sha256, report.html.encode(), "html")
     # Before the verdict: a decision that nobody counts would wear the test split out unseen.
     if (split := verdict.measurements.test_split) is not None:
         registry.use_test_split(split.version, version)

@@ -168,14 +168,15 @@ def as_line(value: str) -> str:
     return " ".join(re.sub(r"[^\x20-\x7e]", visible, value).split())
 
 
-def html_page(title: str, body: str) -> str:
+def html_page(title: str, body: str, *, style: str = STYLE) -> str:
     """Return a whole page that loads nothing and runs nothing.
 
     Args:
         title: text.
         body: HTML, with everything from elsewhere escaped.
+        style: CSS.
     """
-    return PAGE.format(title=html.escape(title), style=STYLE, body=body)
+    return PAGE.format(title=html.escape(title), style=style, body=body)
 
 
 def _result(rule: Rule, passed: bool | None) -> RuleResult:

@@ -29,6 +29,7 @@ from restill.storage.objects import ObjectNotFound, ObjectStore
 PARALLEL = 4  # files in flight at once
 JSON = "application/json"
 _EVIDENCE = {"predictions": ("parquet", "application/vnd.apache.parquet"), "timings": ("json", JSON)}
+_REPORTS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
 _VERSION_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -156,10 +157,14 @@ class Versions:
         found = {Path(item.key).stem for item in self.store.list(self._test_split_folder(test_version))}
         return len(found - {besides})
 
-    def add_report(self, version: str, verdict_sha256: str, body: bytes) -> str:
-        """Store the report of a verdict for people and return its s3:// address; the first one stays."""
-        key = f"{self._version_folder(self._resolve(version))}/reports/{verdict_sha256}.md"
-        self.store.create(key, body, content_type="text/markdown; charset=utf-8")
+    def add_report(self, version: str, verdict_sha256: str, body: bytes, suffix: str) -> str:
+        """Store the report of a verdict for people and return its s3:// address; the first one stays.
+
+        Args:
+            suffix: `html` (the page) or `md` (the model card).
+        """
+        key = f"{self._version_folder(self._resolve(version))}/reports/{verdict_sha256}.{suffix}"
+        self.store.create(key, body, content_type=_REPORTS[suffix])
         return self.store.uri(key)
 
     def fetch(

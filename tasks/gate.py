@@ -2,11 +2,12 @@
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from restill import decisions, storage
+from restill import decisions, reports, storage
 from restill.decisions import Decision
 from restill.evaluation import Candidate, Evaluation
 from restill.registry import Registry
 from restill.settings import Settings
+from restill.storage.objects import LONGEST_LINK_SECONDS
 from tasks.progress import say
 from tasks.step import HOURS, step
 from tasks.timing import timer
@@ -24,6 +25,9 @@ def judge_challenger(
         table=[row.model_dump(mode="json") for row in decision.verdict.rows],
         description=decision.verdict.reason,
     )
-    create_markdown_artifact(key="report", markdown=decision.report.markdown, description=decision.verdict.reason)
+    card = reports.with_link(
+        decision.report.markdown, decision.report_uri, registry.store, seconds=LONGEST_LINK_SECONDS
+    )
+    create_markdown_artifact(key="report", markdown=card, description=decision.verdict.reason)
     say(decision.verdict.reason)
     return decision

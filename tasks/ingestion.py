@@ -8,10 +8,9 @@ from restill import batches, bootstrap, ingest_reports, readers, storage
 from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
+from restill.storage.objects import LONGEST_LINK_SECONDS
 from tasks.progress import reporting, say
 from tasks.step import HOURS, step
-
-LINK_SECONDS = 7 * 24 * 60 * 60  # the longest that S3 presigns for
 
 
 @step("ingest {place}", timeout_seconds=6 * HOURS)
@@ -45,5 +44,5 @@ def _show(outcome: BatchOutcome, store: ObjectStore) -> None:
         key="batch", table=[*rows, {"rows": "in", "count": outcome.rows_in}], description=outcome.sentence
     )
     if outcome.report is not None:
-        page = ingest_reports.with_links(outcome.report, store, seconds=LINK_SECONDS)
+        page = ingest_reports.with_links(outcome.report, store, seconds=LONGEST_LINK_SECONDS)
         create_markdown_artifact(key="data-docs", markdown=page, description=outcome.sentence)

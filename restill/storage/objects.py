@@ -40,6 +40,7 @@ MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3's limit; multipart uploads are not cond
 CHUNK_BYTES = 1024**2
 CONFLICT_ATTEMPTS = 8
 DOWNLOAD_ATTEMPTS = 3
+LONGEST_LINK_SECONDS = 7 * 24 * 60 * 60  # that S3 presigns for
 WRITE, CREATE_BUCKET = "write", "create the bucket"  # operations whose refusals have a meaning of their own
 FULL_DISK_SHARE = 0.015  # the embedded server refuses writes when less than 1 % of its disk is free
 

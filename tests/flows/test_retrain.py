@@ -62,6 +62,7 @@ def test_the_manifest_says_what_the_champion_was_made_from(first, registry, proj
 
 
 def test_the_report_shows_its_pictures_inside(first):
+    assert first.decision.report.html.count('src="data:image/svg+xml;base64,') == 4
     assert first.decision.report.markdown.count("](data:image/png;base64,") == 3
 
 

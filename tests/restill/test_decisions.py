@@ -67,7 +67,7 @@ def decide(monkeypatch, tmp_path, registry):
             factors.append(factor)
             return evaluated(manifest, next(runs)).measurements.latency, measured.timings
 
-        monkeypatch.setattr(reports, "write_report", lambda *_, **__: Report(tmp_path / "report.md", "text"))
+        monkeypatch.setattr(reports, "write_report", lambda *_, **__: Report(tmp_path / "report.html", "page", "card"))
         monkeypatch.setattr(decisions, "training_report", lambda _: {})
         decision = decisions.decide(
             Candidate(manifest, tmp_path / "artifact"),

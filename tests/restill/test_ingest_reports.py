@@ -1,11 +1,10 @@
 """The report of a file: short, complete, and text stays text whatever the file holds."""
 
-from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
-from markdown_it import MarkdownIt
+from shown import Shown, as_viewer
 
 from restill import ingest_reports
 from restill.batch_rules import KINDS
@@ -68,40 +67,6 @@ def summary(folder: Path, headline: str = "x.csv was accepted", **changes: objec
     }
     write_summary(folder, headline, **(arguments | changes))
     return (folder / ingest_reports.SUMMARY).read_text("utf-8")
-
-
-class Shown(HTMLParser):
-    """What a browser would show of HTML: cells and other text; and elements and addresses."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.cells: list[str] = []
-        self.tags: list[str] = []
-        self.addresses: list[str | None] = []
-        self.text = ""
-        self._in_cell = False
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("href", "src")]
-        if tag == "td":
-            self._in_cell = True
-            self.cells.append("")
-
-    def handle_endtag(self, tag):
-        self._in_cell = self._in_cell and tag != "td"
-
-    def handle_data(self, data):
-        self.text += data
-        if self._in_cell:
-            self.cells[-1] += data
-
-
-def as_viewer(markdown: str) -> Shown:
-    """Render as a viewer that allows HTML does, and makes links of addresses where its parser can."""
-    return Shown(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown))
 
 
 def test_the_sum_the_splits_and_how_the_file_was_read_are_shown(tmp_path):

@@ -1,6 +1,7 @@
 import http.client
 import json
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -423,10 +424,13 @@ def test_verdicts_are_kept_oldest_first_and_checked(registry, versions):
     digests = [registry.add_verdict(version, body) for body in bodies]
     registry.add_verdict(version, bodies[0])  # known already: changes nothing
     assert registry.verdicts(version) == bodies
-    uri = registry.add_report(version, digests[0], b"# why")
-    key = f"registry/default/versions/{version}/reports/{digests[0]}.md"
-    assert uri == registry.store.uri(key)
-    assert registry.store.get(key) == b"# why"
+    kinds = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
+    for suffix, body in (("md", b"# why"), ("html", b"<h1>why</h1>")):
+        uri = registry.add_report(version, digests[0], body, suffix)
+        key = f"registry/default/versions/{version}/reports/{digests[0]}.{suffix}"
+        assert uri == registry.store.uri(key)
+        with urllib.request.urlopen(registry.store.presign(key, seconds=60)) as answer:  # noqa: S310
+            assert (answer.headers["Content-Type"], answer.read()) == (kinds[suffix], body)
     overwrite(registry.store, f"registry/default/versions/{version}/verdicts/{digests[1]}.json", b"{}")
     with pytest.raises(IntegrityError, match=digests[1]):
         registry.verdicts(version)
