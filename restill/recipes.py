@@ -5,7 +5,7 @@ from restill.manifests import digest_json
 from restill.settings import Settings
 from restill.teachers.digests import cached_sha256
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 """Part of every training key: raise it when the same inputs would give a different student."""
 
 
