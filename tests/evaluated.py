@@ -49,7 +49,8 @@ def timings(rounds=30, champion=True, seed=0):
     def arm(scale):
         return scale * (1 + generator.gamma(1.5, 0.2, size=(rounds, 50)))
 
-    return Timings(arm(0.9), arm(1.0) if champion else None, 0.4 * (1 + 0.02 * generator.random(rounds)))
+    reference = 0.4 * (1 + 0.02 * generator.random((rounds, 6)))
+    return Timings(arm(0.9), arm(1.0) if champion else None, arm(1.0), reference)
 
 
 def _latency(run):

@@ -176,7 +176,7 @@ def latency(arms: Mapping[str, Floats], reference: Floats) -> Figure:
 
     Args:
         arms: ``[rounds, requests a round]`` milliseconds, by name.
-        reference: ``[rounds]`` milliseconds of the fixed workload between the blocks.
+        reference: ``[rounds, blocks]`` milliseconds of the fixed workload before each block.
     """
     figure, (shares, run) = _axes(2, width=4.6, height=3.0)
     for name, timings in arms.items():
@@ -192,9 +192,10 @@ def latency(arms: Mapping[str, Floats], reference: Floats) -> Figure:
         ticks(FormatStrFormatter("%g"))
     shares.tick_params(axis="x", which="both", labelsize=8)
     if reference.size:
+        medians = np.median(reference, axis=1)
         run.plot(
-            np.arange(reference.size) + 1,
-            reference / np.median(reference),
+            np.arange(len(medians)) + 1,
+            medians / np.median(medians),
             color="#bf3989",
             linewidth=0.8,
             label="fixed workload",

@@ -49,7 +49,7 @@ def _picture(judged: Judged) -> Picture:
     measured: dict[str, Floats | None] = {
         "challenger": timings.challenger_ms,
         "champion": timings.champion_ms,
-        "control": getattr(timings, "control_ms", None),
+        "control": timings.control_ms,
     }
     arms = {name: values for name, values in measured.items() if values is not None}
     return Picture(

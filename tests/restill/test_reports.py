@@ -14,7 +14,6 @@ from evaluated import (
     predictions,
     random_answers,
     rows,
-    timings,
     training_report,
 )
 from shown import Shown, as_viewer
@@ -421,21 +420,8 @@ def test_latency_says_what_was_measured_and_what_disturbed_it(compared):
     assert "The served artifact takes 3.2 MB, the champion's 3.2 MB." in text
 
 
-def test_a_control_arm_is_drawn_where_there_is_one(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Controlled:
-        challenger_ms: np.ndarray
-        champion_ms: np.ndarray
-        reference_ms: np.ndarray
-        control_ms: np.ndarray
-
-    run = timings()
-    controlled = Controlled(run.challenger_ms, run.champion_ms, run.reference_ms, run.champion_ms)
-    evaluation = measured()
-    without = write(tmp_path / "without", evaluation)
-    found = write(tmp_path / "with", dataclasses.replace(evaluation, timings=controlled))
-    assert "latency of challenger, champion, control, and" in found.html
-    assert "latency of challenger, champion, and" in without.html
+def test_the_control_arm_is_drawn_too(tmp_path):
+    assert "latency of challenger, champion, control, and" in write(tmp_path, measured()).html
 
 
 @pytest.mark.usefixtures("undrawn")
