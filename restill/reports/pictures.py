@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from restill.measurements import Interval
@@ -188,8 +188,9 @@ def latency(arms: Mapping[str, Floats], reference: Floats) -> Figure:
         run.plot(np.arange(len(medians)) + 1, medians / np.median(medians), linewidth=1.2, **style)
     shares.set_title("Share of requests answered within", fontsize=10)
     shares.set(xlabel="milliseconds a pair", ylabel="share", xscale="log")
-    for ticks in (shares.xaxis.set_major_formatter, shares.xaxis.set_minor_formatter):
-        ticks(FormatStrFormatter("%g"))
+    shares.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    shares.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    shares.xaxis.set_minor_formatter(NullFormatter())
     shares.tick_params(axis="x", which="both", labelsize=8)
     if reference.size:
         medians = np.median(reference, axis=1)

@@ -19,7 +19,7 @@ from evaluated import (
 from shown import Shown, as_viewer
 
 from restill import reports
-from restill.gates import Answer
+from restill.gates import GATES, Answer
 from restill.measurements import Interval, SliceComparison
 from restill.reports import pictures
 from restill.reports.quality import most_disagreed
@@ -151,7 +151,7 @@ def test_every_gate_has_its_row(compared):
     table = Page(report.html).tables["Gates: all that apply must pass"]
     signs = {Answer.PASS: "✔ pass", Answer.FAIL: "✘ fail", Answer.NOT_APPLICABLE: "– n/a"}
     verdict = judge(evaluation)
-    assert len(verdict.rows) == 16
+    assert len(verdict.rows) == len(GATES)
     assert table[1:] == [
         [row.gate, signs.get(row.answer, "▲ inconclusive"), row.observed, row.limit, row.sentence]
         for row in verdict.rows
