@@ -139,6 +139,42 @@ def test_a_worse_challenger_is_refused_by_the_accuracy_gates(degraded, improved,
     assert registry.verdicts(challenger) == [degraded.decision.verdict.document()]
 
 
+def test_other_limits_are_tried_on_a_past_challenger(degraded, project, registry):
+    version = degraded.decision.verdict.measurements.challenger
+    (project.root / "lenient.toml").write_text("[gates]\nmin_accuracy = 0.01\nconfidence = 0.9\n")
+    done = project.restill("evaluate", "--version", version[:12], "--limits", "lenient.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    after = json.loads(done.stdout)["after"]
+    answers = {row["gate"]: row["answer"] for row in after["rows"]}
+    assert answers["accuracy_floor"] == "pass"
+    assert after["limits"]["confidence"] == 0.9
+    assert len(registry.verdicts(version)) == 1
+    (project.root / "wrong.toml").write_text("min_acuracy = 0.9\n")
+    wrong = project.restill("evaluate", "--version", version[:12], "--limits", "wrong.toml")
+    assert wrong.returncode == 2
+    assert "min_acuracy" in wrong.stderr
+
+
+def test_gates_are_simulated_on_what_two_real_models_answered(degraded, project):
+    done = project.restill("gates", "simulate", "--decisions", "20", "--pairs", "2000", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert "answered them" in found["origin"]
+    assert [sum(rate["answers"].values()) for rate in found["rates"]] == [20] * len(found["rates"])
+    listed = json.loads(project.restill("gates", "list", "--json").stdout)
+    assert "slices" in listed["gates"]
+
+
+def test_a_refused_challenger_is_not_promoted_by_hand_without_force(degraded, project, registry):
+    version = degraded.decision.verdict.measurements.challenger
+    done = project.restill("registry", "promote", version[:12], "--reason", "urgent")
+    assert done.returncode == 1
+    assert "--force" in done.stderr
+    nameless = project.restill("registry", "promote", version[:12], "--reason", "urgent", "--force")
+    assert nameless.returncode == 2
+    assert registry.champion("champion").sequence == 2
+
+
 def test_rollback_goes_back_and_stays_back(degraded, first, project, registry):
     done = project.restill("registry", "rollback", "--reason", "wrong answers", "--by", "on-call")
     assert done.returncode == 0, done.stderr
