@@ -10,7 +10,13 @@ from sklearn import metrics
 
 from restill.measurements import Accuracy, Interval, McNemar, SliceComparison
 from restill.measurements.rows import Bools, Floats, Rows
-from restill.measurements.statistics import expected_calibration_error, mcnemar, paired_difference
+from restill.measurements.statistics import (
+    bootstrap_p_value,
+    effective_clusters,
+    expected_calibration_error,
+    mcnemar,
+    paired_difference,
+)
 
 
 @dataclass(frozen=True)
@@ -144,8 +150,7 @@ def compare(
             not_judged = f"fewer than {min_clusters} groups of sentences"
         else:
             interval, means = difference(members)
-            # One-sided bootstrap p-value of "the loss is at least the margin"; never exactly 0.
-            p_value = float((np.count_nonzero(means <= -margin) + 1) / (resamples + 1))
+            p_value = bootstrap_p_value(means, -margin, effective_clusters(rows.clusters[members]))
         parts.append(
             SliceComparison(
                 name=name,

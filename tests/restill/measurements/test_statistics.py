@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 
 from restill.measurements import statistics
 from restill.measurements.statistics import (
     block_intervals,
+    bootstrap_p_value,
+    effective_clusters,
+    expanded,
     expected_calibration_error,
     holm,
     mcnemar,
@@ -60,6 +64,22 @@ def test_drawing_kinds_of_clusters_is_drawing_clusters():
     assert means.mean() == pytest.approx(plain.mean(), abs=0.002)
     for quantile in (0.01, 0.05, 0.5, 0.95, 0.99):
         assert np.quantile(means, quantile) == pytest.approx(np.quantile(plain, quantile), abs=0.01)
+
+
+def test_few_clusters_widen_the_interval():
+    """With 10 clusters Student's t with 9 degrees has its 95th percentile at 1.833."""
+    assert expanded(0.95, 10) == pytest.approx(norm.cdf(np.sqrt(10 / 9) * 1.8331), abs=1e-4)
+    assert expanded(0.95, 1e9) == pytest.approx(0.95, abs=1e-6)
+    assert effective_clusters(np.array(list("aabbcc"))) == pytest.approx(3)
+    assert effective_clusters(np.array(list("aaaab"))) == pytest.approx(25 / 17)
+
+
+def test_p_values_agree_with_the_interval():
+    """Where the lower end is, the p-value is what the confidence leaves."""
+    generator = np.random.default_rng(8)
+    right, other, clusters = generator.random(300) < 0.8, generator.random(300) < 0.7, _clusters(30, 10)
+    interval, means = paired_difference(right, other, clusters, confidence=0.95, resamples=20_000)
+    assert bootstrap_p_value(means, interval.lower, 30) == pytest.approx(0.05, abs=0.01)  # the means are few distinct values
 
 
 def test_mcnemar_worked_by_hand():
