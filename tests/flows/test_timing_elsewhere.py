@@ -20,8 +20,8 @@ from restill import evaluation, storage
 from restill.errors import ConfigurationError, MeasurementFailed
 from restill.evaluation import Candidate
 from restill.manifests import Calibration, Lineage
-from restill.measurements.accuracy import Rows
 from restill.measurements.latency import orders
+from restill.measurements.rows import Rows
 from restill.registry import Registry
 from restill.settings import load_settings
 from tasks.timing import timer
@@ -44,11 +44,13 @@ LINEAGE = Lineage(
     parent=None,
 )
 ROWS = Rows(
+    pair_ids=["p1", "p2"],
     text_a=["a b c d", "c d"],
     text_b=["b c d e", "h g f"],
-    labels=np.array([True, False]),
+    grades=np.array([1.0, 0.0]),
     clusters=np.array(["1", "2"]),
     slices={},
+    unlabelled={},
 )
 
 
