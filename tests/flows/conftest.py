@@ -40,7 +40,8 @@ min_f1 = 0.5
 min_roc_auc = 0.6
 max_calibration_error = 0.2
 max_accuracy_loss = 0.1
-max_slice_loss = 0.15
+max_slice_loss = 0.3
+max_changed_decisions = 0.5
 min_slice_pairs = 100
 min_clusters = 3
 """

@@ -188,7 +188,7 @@ def test_rollback_goes_back_and_stays_back(degraded, first, project, registry):
 
 def test_a_search_is_run_and_shown_from_the_command_line(degraded, project):
     asked = ["--study", "small", "--over", "distillation.alpha=0:0.9", "--over", "student.hidden_size=8,16"]
-    first = project.restill("tune", "--trials", "1", *asked)
+    first = project.restill("tune", "--trials", "1", *asked, RESTILL_DISTILLATION__EPOCHS="1")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "validation score" in first.stdout
     shown = project.restill("tune", "--trials", "0", "--study", "small", "--json")

@@ -190,6 +190,6 @@ def test_an_asymmetric_student_is_refused_for_it(bench, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(exports, "serving_form", turning)
         patch.setattr(parity, "hold_litert", lambda *_, **__: None)  # which would refuse it before it is registered
-        artifact = bench.train(distillation={"seed": 9})
+        artifact = bench.train(distillation={"seed": 9, "epochs": 1})
     rows = bench.answers(artifact)
     assert "symmetry" in refused_by(rows)

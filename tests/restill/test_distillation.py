@@ -44,7 +44,8 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
     settings = Settings(
         root=tmp_path,
         teacher=teacher,
-        student=StudentSettings(embedding_size=48, hidden_size=32),
+        # Few pieces beyond the corpus's own: a teacher reads each of them.
+        student=StudentSettings(embedding_size=48, hidden_size=32, max_vocabulary=4000),
         distillation=DistillationSettings(epochs=5, batch_pairs=64, learning_rate=0.004),
     )
     outcome = batches.ingest_file(file, settings, store)

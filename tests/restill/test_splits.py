@@ -53,7 +53,7 @@ def test_spellings_of_one_sentence_are_one():
     assert len(set(key("turn on", "turn off", ""))) == 3
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=8), min_size=1))
 def test_a_key_is_the_sha256_of_the_plain_sentence(texts):
     """The definition, written down once more: a key must never change."""
@@ -153,7 +153,7 @@ def test_a_leak_would_be_seen():
 SENTENCES = st.integers(0, 12).map("s{}".format)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=15), min_size=1, max_size=4))
 def test_no_history_of_batches_leaks_or_moves_a_pair(batches):
     where, places = {}, Known.nothing()
