@@ -14,12 +14,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from registered import lineage
 
 from flows.latency import register
 from restill import evaluation, storage
 from restill.errors import ConfigurationError, MeasurementFailed
 from restill.evaluation import Candidate
-from restill.manifests import Calibration, Lineage
+from restill.manifests import Calibration
 from restill.measurements.latency import orders
 from restill.measurements.rows import Rows
 from restill.registry import Registry
@@ -28,21 +29,6 @@ from tasks.timing import timer
 
 pytestmark = pytest.mark.timeout(600)  # a busy machine starts a dozen processes slowly
 
-LINEAGE = Lineage(
-    git_commit=None,
-    git_dirty=None,
-    data_version="d",
-    batches=(),
-    teacher_fingerprint="t",
-    training_key="k",
-    config_digest="c",
-    seed=7,
-    dependency_lock_sha256=None,
-    restill_version="0.1.0",
-    hardware="any",
-    flow_run_id=None,
-    parent=None,
-)
 ROWS = Rows(
     pair_ids=["p1", "p2"],
     text_a=["a b c d", "c d"],
@@ -77,7 +63,7 @@ def candidates(registry, settings, tmp_path_factory):
             artifact_role="litert",
             signature={},
             calibration=Calibration(scale=8, bias=0.5, threshold=0.5),
-            lineage=LINEAGE,
+            lineage=lineage(),
             training={},
         )
         made.append(Candidate(manifest, folder))

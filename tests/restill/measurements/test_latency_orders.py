@@ -6,27 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from registered import lineage
 
 from restill.errors import IntegrityError, MeasurementFailed
-from restill.manifests import Calibration, Lineage
+from restill.manifests import Calibration
 from restill.measurements.latency import Process, Run, Timings, orders
 from restill.registry import Registry
 
-LINEAGE = Lineage(
-    git_commit=None,
-    git_dirty=None,
-    data_version="d",
-    batches=(),
-    teacher_fingerprint="t",
-    training_key="k",
-    config_digest="c",
-    seed=7,
-    dependency_lock_sha256=None,
-    restill_version="0.1.0",
-    hardware="any",
-    flow_run_id=None,
-    parent=None,
-)
 PAIRS = [("turn on the light", "switch the light on"), ("灯", "开灯")]
 FILES = {"student.tflite": "litert", "tokenizer.json": "tokenizer", "student.json": "calibration", "log": "report"}
 
@@ -50,7 +36,7 @@ def versions(registry, tmp_path):
                 artifact_role="litert",
                 signature={},
                 calibration=Calibration(scale=8, bias=0.5, threshold=0.5),
-                lineage=LINEAGE,
+                lineage=lineage(),
                 training={},
             )
         )
