@@ -135,11 +135,11 @@ def open_language(name: str, data: Path, work: Path) -> Language:
     return Language(name, settings, snapshot, scores, read_rows(snapshot, "test"))
 
 
-def train(language: Language, student: dict[str, Any], learning: dict[str, Any], seed: int) -> distillation.Artifact:
+def train(language: Language, student: StudentSettings, learning: dict[str, Any], seed: int) -> distillation.Artifact:
     """Train one student, or find it trained."""
     settings = language.settings.model_copy(
         update={
-            "student": StudentSettings(**student),
+            "student": student,
             "distillation": DistillationSettings(**{**learning, "seed": seed}),
         }
     )
@@ -191,11 +191,12 @@ def time_students(students: dict[str, Found], pairs: list[tuple[str, str]], roun
         students[name].p50_ms, students[name].p99_ms = (float(np.quantile(values, q)) for q in (0.5, 0.99))
 
 
-def run(language: Language, names: list[str], seeds: int) -> dict[str, Found]:
-    """Train every student with every seed and judge it on the test pairs."""
+def run(language: Language, names: list[str], seeds: int, base: dict[str, Any]) -> dict[str, Found]:
+    """Train every student with every seed and judge it on the test pairs; `base` is what they do not say themselves."""
     results: dict[str, Found] = {"teacher": Found()}
     for name in names:
-        student, learning = STUDENTS[name]
+        own, learning = STUDENTS[name]
+        student = StudentSettings(**{**base, **own})
         for seed in range(seeds):
             artifact = train(language, student, learning, seed)
             if not results["teacher"].right:
@@ -203,7 +204,7 @@ def run(language: Language, names: list[str], seeds: int) -> dict[str, Found]:
                 predictions = evaluation.teacher_predictions(language.rows, language.scores, calibration)
                 judge(language, results["teacher"], predictions)
             for export in artifact.calibrations:
-                label = name if export == StudentSettings(**student).exports[0] else f"{name}, {export}"
+                label = name if export == student.exports[0] else f"{name}, {export}"
                 found = results.setdefault(label, Found())
                 file = next(path for path, role in artifact.files.items() if role == export)
                 judge(language, found, evaluation.score_rows(PairModel(artifact.folder, file=file), language.rows))
@@ -307,6 +308,7 @@ def main() -> None:
     parser.add_argument("--languages", nargs="+", default=["zh", "en"], choices=["zh", "en"])
     parser.add_argument("--students", nargs="+", default=["default", "plain"], choices=[*STUDENTS, "all"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kind", help="student kind of those that name none; default: the project's default")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--predictions", type=Path, help="folder for two seeds' answers, which gates.py studies")
@@ -315,7 +317,7 @@ def main() -> None:
     rows = []
     for name in arguments.languages:
         language = open_language(name, arguments.data, arguments.work)
-        found = run(language, names, arguments.seeds)
+        found = run(language, names, arguments.seeds, {"kind": arguments.kind} if arguments.kind else {})
         rows += table(language, found)
         if arguments.predictions:
             write_predictions(language, found, arguments.predictions)
