@@ -10,8 +10,8 @@ import numpy as np
 from restill.errors import ConfigurationError
 from restill.logits import LogitsStore
 from restill.manifests import Calibration, Manifest
-from restill.measurements import Latency, Measurements, SplitUse, accuracy, invariances, latency
-from restill.measurements.accuracy import Predictions
+from restill.measurements import Accuracy, Latency, Measurements, SplitUse, accuracy, invariances, latency
+from restill.measurements.accuracy import Comparison, Predictions
 from restill.measurements.latency import Artifact, Timings
 from restill.measurements.rows import Rows, read_rows
 from restill.serving import PairModel
@@ -53,6 +53,14 @@ class Evaluation:
     rows: Rows
     predictions: dict[str, Predictions]
     timings: Timings
+
+
+@dataclass(frozen=True)
+class Appraisal:
+    """How well versions answer some pairs, outside of any decision."""
+
+    accuracy: dict[str, Accuracy]
+    comparison: Comparison | None  # "version" minus "champion"
 
 
 class Timer(Protocol):
@@ -163,6 +171,30 @@ def quality(rows: Rows, predictions: dict[str, Predictions], gates: GateSettings
             "slices": compared.slices,
         }
     return found
+
+
+def appraise(versions: dict[str, Candidate], rows: Rows, gates: GateSettings) -> Appraisal:
+    """Measure registered versions on any data version's labelled pairs, without teacher and without deciding anything.
+
+    Args:
+        versions: one, or a "version" with a "champion" to compare it with.
+        rows: the pairs.
+        gates: confidence and resamples of the comparison.
+    """
+    answers = {name: score_rows(version.load(threads=1), rows) for name, version in versions.items()}
+    compared = None
+    if "champion" in answers:
+        compared = accuracy.compare(
+            answers["version"],
+            answers["champion"],
+            rows,
+            confidence=gates.confidence,
+            resamples=gates.resamples,
+            margin=gates.max_slice_loss,
+            min_pairs=gates.min_slice_pairs,
+            min_clusters=gates.min_clusters,
+        )
+    return Appraisal({name: accuracy.measure(given, rows) for name, given in answers.items()}, compared)
 
 
 def score_rows(model: PairModel, rows: Rows) -> Predictions:

@@ -26,12 +26,21 @@ Limits = Annotated[
 def evaluate(
     version: Annotated[str, typer.Option(help="A version that was judged, or its first characters.")],
     limits: Limits = None,
+    data_version: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure it, and the champion, on the test split of this version of the data set instead of deciding."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decide again on a past challenger, from its stored predictions and timings. Changes nothing."""
     from restill import replay
 
     settings = load_settings()
+    if data_version is not None:
+        _appraise(version, data_version, _limits(limits, settings), settings, as_json)
+        return
     registry = _registry(settings)
     before = replay.last_verdict(registry, version)
     after = replay.replay(before, registry, _limits(limits, settings))
@@ -41,6 +50,43 @@ def evaluate(
     _print_changes(before, after)
     screen.print_gates(after)
     screen.out.print("Nothing was promoted or stored: this is what these limits would have decided.")
+
+
+def _appraise(version: str, data_version: str, limits: GateSettings, settings: Settings, as_json: bool) -> None:
+    """Measure a version and the champion on another version of the data set."""
+    from restill import evaluation, snapshots
+    from restill.evaluation import Candidate
+    from restill.measurements.rows import read_rows
+
+    registry = _registry(settings)
+    manifest = registry.manifest(version)
+    live = registry.champion(settings.registry.alias)
+    manifests = {"version": manifest}
+    if live is not None and live.version != manifest.version:
+        manifests["champion"] = registry.manifest(live.version)
+    snapshot = snapshots.open_version(settings.root, registry.store, data_version)
+    cache = settings.state_dir / "cache" / "versions"
+    candidates = {name: Candidate(found, registry.fetch(found, cache)) for name, found in manifests.items()}
+    with screen.err.status(f"Answering the test pairs of data version {snapshot.short} …"):
+        found = evaluation.appraise(candidates, read_rows(snapshot, "test"), limits)
+    compared = found.comparison.difference if found.comparison else None
+    if as_json:
+        measured = {name: {"version": manifests[name].version, **vars(taken)} for name, taken in found.accuracy.items()}
+        difference = compared.model_dump() if compared else None
+        screen.print_json({"data_version": snapshot.version, "measured": measured, "difference": difference})
+        return
+    table = Table("", "version", "pairs", "accuracy", "F1", "ROC-AUC", "calibration error", box=None, pad_edge=False)
+    for name, taken in found.accuracy.items():
+        values = (taken.accuracy, taken.f1, taken.roc_auc, taken.calibration_error)
+        shown = ["not measurable" if value is None else f"{value:.3f}" for value in values]
+        table.add_row("" if name == "version" else name, manifests[name].short, f"{taken.pairs:,}", *shown)
+    screen.out.print(table)
+    if compared is not None:
+        screen.out.print(
+            f"Accuracy against the champion: {100 * compared.estimate:+.2f} points, {limits.confidence:.0%} bounds "
+            f"{100 * compared.lower:+.2f} and {100 * compared.upper:+.2f}."
+        )
+    screen.out.print("Nothing was decided or stored.")
 
 
 @app.command("list")

@@ -155,6 +155,22 @@ def test_other_limits_are_tried_on_a_past_challenger(degraded, project, registry
     assert "min_acuracy" in wrong.stderr
 
 
+def test_a_version_is_measured_on_another_data_version(degraded, improved, project, registry):
+    challenger = degraded.decision.verdict.measurements.challenger
+    data_version = registry.manifest(improved.promotion.version).lineage.data_version
+    before = [item.key for item in registry.store.list("registry/")]
+    done = project.restill("evaluate", "--version", challenger[:12], "--data-version", data_version[:12], "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["data_version"] == data_version
+    assert found["measured"]["champion"]["version"] == improved.promotion.version
+    assert found["difference"]["upper"] < 0  # it had learned from wrong labels
+    assert [item.key for item in registry.store.list("registry/")] == before
+    unknown = project.restill("evaluate", "--version", challenger[:12], "--data-version", "ffff")
+    assert unknown.returncode == 1
+    assert "ffff" in unknown.stderr
+
+
 def test_gates_are_simulated_on_what_two_real_models_answered(degraded, project):
     done = project.restill("gates", "simulate", "--decisions", "20", "--pairs", "2000", "--json")
     assert done.returncode == 0, done.stderr
