@@ -75,8 +75,13 @@ def test_a_watch_tells_each_move_of_the_alias(champion, registry, students):
     assert list(told) == []
 
 
-def test_progress_is_a_bar_on_a_terminal_alone(registry, tmp_path, capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_on_a_terminal_alone(registry, tmp_path, capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     _load(registry.store, tmp_path)
+    shown = capsys.readouterr().err
+    assert ("champion:" in shown) is terminal
+    _load(registry.store, tmp_path)  # nothing is left to come
     assert capsys.readouterr().err == ""
 
 
