@@ -70,6 +70,10 @@ class GateRefused(RestillError):
     """A version was to be promoted by hand, and no gate's verdict allows it."""
 
 
+class InvalidText(RestillError, ValueError):
+    """A text that no model can answer for: not a string, nothing visible in it, or not valid Unicode."""
+
+
 class StorageUnreachable(RestillError):
     """The object store does not answer, refuses the credentials, or has no space left."""
 

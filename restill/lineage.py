@@ -35,7 +35,7 @@ def register(
         batches=snapshot.batches,
         teacher_fingerprint=artifact.teacher_fingerprint,
         training_key=artifact.training_key,
-        config_digest=digest_json(settings.model_dump(mode="json", exclude={"root", "storage"})),
+        config_digest=digest_json(settings.model_dump(mode="json", exclude={"root", "storage", "serving"})),
         seed=settings.distillation.seed,
         dependency_lock_sha256=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         restill_version=__version__,

@@ -26,6 +26,14 @@ class Registry(Versions):
         latest = self._latest(alias)
         return latest[0] if latest else None
 
+    def newer(self, than: PromotionEntry) -> PromotionEntry | None:
+        """Return the live entry of an alias if it is a later one than this; None costs one small request.
+
+        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored.
+        """
+        keys = self._entry_keys(than.alias, after=self._entry_key(than.alias, than.sequence))
+        return self._read_entry(keys[-1])[0] if keys else None
+
     def history(self, alias: str) -> list[PromotionEntry]:
         """Return every promotion and rollback of an alias, oldest first."""
         return [self._read_entry(key)[0] for key in self._entry_keys(alias)]
@@ -178,9 +186,9 @@ class Registry(Versions):
     def _entry_key(self, alias: str, sequence: int) -> str:
         return f"{self._root}/aliases/{require_name(alias, 'an alias')}/{sequence:020d}.json"
 
-    def _entry_keys(self, alias: str) -> list[str]:
+    def _entry_keys(self, alias: str, *, after: str = "") -> list[str]:
         folder = f"{self._root}/aliases/{require_name(alias, 'an alias')}/"
-        return [item.key for item in self.store.list(folder) if _ENTRY_KEY.fullmatch(item.key)]
+        return [item.key for item in self.store.list(folder, after=after) if _ENTRY_KEY.fullmatch(item.key)]
 
     def _read_entry(self, key: str) -> tuple[PromotionEntry, bytes]:
         body = self.store.get(key)

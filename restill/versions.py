@@ -189,7 +189,7 @@ class Versions:
         Raises: IntegrityError naming key, expected and found digest; StorageUnreachable.
         """
         if manifest_sha256 is not None:
-            manifest = self._cached_manifest(manifest.version, folder, manifest_sha256)
+            manifest = self.cached_manifest(manifest.version, folder, manifest_sha256)
         home = folder / manifest.version
         wanted = None if roles is None else set(roles)
 
@@ -253,7 +253,15 @@ class Versions:
         body = self._get_checked(key, sha256) if sha256 is not None else self.store.get(key)
         return self._parse_manifest(body, version), hashlib.sha256(body).hexdigest()
 
-    def _cached_manifest(self, version: str, folder: Path, sha256: str) -> Manifest:
+    def cached_manifest(self, version: str, folder: Path, sha256: str) -> Manifest:
+        """Return the manifest of a version as a promotion names it, from a cache that `fetch` shares.
+
+        Args:
+            version: full id.
+            folder: the cache.
+            sha256: digest that the stored manifest must have.
+        Raises: IntegrityError if it is not what was promoted; StorageUnreachable.
+        """
         path = folder / f"{version}.manifest.json"
         if not path.is_file() or _sha256(path) != sha256:
             self.store.download(self._manifest_key(version), path, sha256=sha256)

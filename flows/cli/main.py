@@ -13,7 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_server
-from flows.cli import data, environment, ingestion, judging, listing, quarantine, registry, scoring, screen, tuning
+from flows.cli import (
+    data,
+    environment,
+    ingestion,
+    judging,
+    listing,
+    quarantine,
+    registry,
+    scoring,
+    screen,
+    serving,
+    tuning,
+)
 from flows.cli.screen import Json
 from restill import __version__
 from restill.errors import RestillError
@@ -42,6 +54,7 @@ app.command("score")(scoring.score)
 app.command("list")(listing.list_choices)
 app.command("tune")(tuning.tune)
 app.command("evaluate")(judging.evaluate)
+app.command("serve")(serving.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")

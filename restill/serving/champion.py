@@ -1,25 +1,49 @@
 """The version an alias names, as a model that answers."""
 
 import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from restill.errors import ConfigurationError, VersionNotFound
-from restill.manifests import PromotionEntry
+from restill.manifests import WITH_SERVED, Manifest, PromotionEntry
 from restill.registry import Registry
 from restill.serving.pair_model import PairModel
+from restill.serving.progress import Download, Progress, silent
 from restill.storage import connect_uri
 from restill.storage.objects import ObjectStore
 
+POLL_SECONDS = 30.0
+
 
 class Champion(PairModel):
-    """The version an alias names: downloaded, every byte verified, cached by digest."""
+    """The version an alias names: downloaded, every byte verified, cached by digest, and tried out.
 
-    def __init__(self, folder: Path, entry: PromotionEntry, *, file: str, threads: int) -> None:
-        """Load a fetched version; use `load` or `from_store`."""
-        super().__init__(folder, file=file, threads=threads)
+    It stays that version: `LiveChampion` is the one that follows its alias. Threads may share it, and it answers in a
+    forked process too. It cannot be pickled: a process started anew loads its own, from the same cache.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        entry: PromotionEntry,
+        *,
+        cache_dir: Path,
+        threads: int = 1,
+        progress: Progress | None = None,
+    ) -> None:
+        """Load what an entry of the registry names; `load` finds the entry."""
+        manifest = registry.cached_manifest(entry.version, cache_dir, entry.manifest_sha256)
+        folder = _fetch(registry, manifest, entry, cache_dir, progress)
+        super().__init__(folder, file=manifest.served_path, threads=threads)
+        self.try_out()
         self.entry = entry
         self.version = entry.version
+        self.loaded_at = datetime.now(UTC)
+        self._connected, self._process = registry, os.getpid()
+        self._cache_dir, self._threads = cache_dir, threads
 
     @classmethod
     def load(
@@ -30,15 +54,17 @@ class Champion(PairModel):
         cache_dir: Path | None = None,
         endpoint_url: str | None = None,
         threads: int = 1,
+        progress: Progress | None = None,
     ) -> Self:
         """Load the champion of the registry at `s3://bucket/[prefix/]registry/model`; needs only read access.
 
         Args:
             uri: the model's folder in the registry.
             alias: which alias to follow.
-            cache_dir: where versions are kept; default: the user's cache folder.
+            cache_dir: where versions are kept, shared by any number of processes; default: the user's cache folder.
             endpoint_url: S3 address, for other stores than Amazon's; keys come from boto3's own chain.
             threads: interpreter threads.
+            progress: called with the bytes that have come and those to come in all; default: a bar, on a terminal.
         Raises: ConfigurationError, StorageUnreachable, VersionNotFound (nothing was promoted yet), IntegrityError.
         """
         root, separator, model = uri.rstrip("/").rpartition("/registry/")
@@ -48,10 +74,19 @@ class Champion(PairModel):
             )
         cache = cache_dir or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restill"
         store = connect_uri(root, endpoint_url=endpoint_url)
-        return cls.from_store(store, model=model, alias=alias, cache_dir=cache, threads=threads)
+        return cls.from_store(store, model=model, alias=alias, cache_dir=cache, threads=threads, progress=progress)
 
     @classmethod
-    def from_store(cls, store: ObjectStore, *, model: str, alias: str, cache_dir: Path, threads: int = 1) -> Self:
+    def from_store(
+        cls,
+        store: ObjectStore,
+        *,
+        model: str,
+        alias: str,
+        cache_dir: Path,
+        threads: int = 1,
+        progress: Progress | None = None,
+    ) -> Self:
         """Load the champion from a store that is already connected.
 
         Raises: StorageUnreachable, VersionNotFound (nothing was promoted yet), IntegrityError.
@@ -62,11 +97,65 @@ class Champion(PairModel):
             raise VersionNotFound(
                 f"Nothing was promoted to {alias!r} of model {model!r} yet.", hint="Run restill retrain first."
             )
-        manifest = registry.manifest(entry.version)
-        folder = registry.fetch(
-            manifest,
-            cache_dir,
-            roles=(manifest.artifact_role, "tokenizer", "calibration"),
-            manifest_sha256=entry.manifest_sha256,
+        return cls(registry, entry, cache_dir=cache_dir, threads=threads, progress=progress)
+
+    def newer(self) -> PromotionEntry | None:
+        """Return the entry that its alias names by now, if it is a later one; None costs one small request.
+
+        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored.
+        """
+        return self._registry.newer(self.entry)
+
+    def successor(self, entry: PromotionEntry) -> Self:
+        """Load another entry of the same registry, ready for the input shapes that this champion has answered.
+
+        Raises: StorageUnreachable, IntegrityError.
+        """
+        loaded = type(self)(self._registry, entry, cache_dir=self._cache_dir, threads=self._threads, progress=silent)
+        loaded.prepare_as(self)
+        return loaded
+
+    def watch(
+        self, *, poll_seconds: float = POLL_SECONDS, stop: threading.Event | None = None
+    ) -> Iterator[PromotionEntry]:
+        """Yield the live entry each time its alias has moved, from this champion's on; loads nothing.
+
+        A poll is one small request. Of several promotions between two polls only the last is seen.
+
+        Args:
+            poll_seconds: time between two polls.
+            stop: ends the watch when it is set.
+        Raises: StorageUnreachable, IntegrityError; another call begins at this champion's entry again.
+        """
+        ended = stop or threading.Event()
+        seen = self.entry
+        while not ended.wait(poll_seconds):
+            entry = self._registry.newer(seen)
+            if entry is not None:
+                seen = entry
+                yield entry
+
+    @property
+    def _registry(self) -> Registry:
+        """Return the registry; in a forked process over connections of its own, as those of the parent are in use."""
+        if self._process != os.getpid():
+            store = self._connected.store
+            self._connected = Registry(ObjectStore(store.connection), self._connected.model)
+            self._process = os.getpid()
+        return self._connected
+
+
+def _fetch(
+    registry: Registry, manifest: Manifest, entry: PromotionEntry, cache_dir: Path, progress: Progress | None
+) -> Path:
+    """Download what is served of a version, as far as the cache lacks it, and return its folder."""
+    roles = (manifest.artifact_role, *WITH_SERVED)
+    home = cache_dir / manifest.version
+    lacking = sum(file.bytes for file in manifest.files if file.role in roles and not (home / file.path).is_file())
+    download = Download(lacking, progress or (None if lacking else silent))
+    try:
+        return registry.fetch(
+            manifest, cache_dir, roles=roles, manifest_sha256=entry.manifest_sha256, progress=download
         )
-        return cls(folder, entry, file=manifest.served_path, threads=threads)
+    finally:
+        download.close()

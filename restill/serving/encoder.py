@@ -4,7 +4,10 @@ The model takes any number of sentences of any length, and time grows with both.
 and another shape costs it more than an answer does; so one is kept for each of a few shapes, all over one mapped file.
 """
 
+import os
 import threading
+import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +37,8 @@ class Encoder:
         self.steps = steps
         self._path = path
         self._threads = threads
-        self._lock = threading.Lock()
-        self._prepared: dict[tuple[int, int], _Prepared] = {}
+        self._start_anew()
+        _encoders.add(self)
         self.dimension = int(self._run(np.zeros((_PAIR, _width(1, steps)), np.int32)).shape[-1])
 
     def embed(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -59,6 +62,18 @@ class Encoder:
                 start += rows
         return vectors
 
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return the input shapes that interpreters are kept for, ``(sentences, steps)``, the latest used last."""
+        with self._lock:
+            return list(self._prepared)
+
+    def prepare(self, shapes: Iterable[tuple[int, int]]) -> None:
+        """Make interpreters for these input shapes now, so that their first answer takes no longer than others."""
+        for rows, width in shapes:
+            with self._lock:
+                self._run(np.zeros((rows, min(width, self.steps)), np.int32))
+
     def width(self, length: int) -> int:
         """Return the steps of the input that a sentence of so many ids goes into."""
         return _width(length, self.steps)
@@ -77,6 +92,15 @@ class Encoder:
             first, second = self._run(pair)
         return float(np.dot(first, second))
 
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._prepared: dict[tuple[int, int], _Prepared] = {}
+
+    def _after_fork(self) -> None:
+        """Leave what a thread may have been using: neither that thread nor those of the interpreters are here."""
+        _left_behind.append(self._prepared)
+        self._start_anew()
+
     def _run(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return vectors for ids of a shape that an interpreter is kept for, or made for now. Needs the lock."""
         shape = ids.shape
@@ -88,6 +112,19 @@ class Encoder:
         prepared.interpreter.invoke()
         vectors: NDArray[np.float32] = prepared.interpreter.get_tensor(prepared.returns)
         return vectors
+
+
+_encoders: "weakref.WeakSet[Encoder]" = weakref.WeakSet()
+_left_behind: list[object] = []  # never ended: to end an interpreter waits for its threads, which a fork does not copy
+
+
+def _after_fork() -> None:
+    for encoder in list(_encoders):
+        encoder._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # systems that can fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)

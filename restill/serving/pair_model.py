@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from restill.errors import IntegrityError
+from restill.errors import IntegrityError, InvalidText
 from restill.manifests import Calibration
 from restill.serving.encoder import Encoder
-from restill.serving.tokenizing import tokenize, tokenize_one
+from restill.serving.tokenizing import readable, tokenize, tokenize_one
 
 CARD = "student.json"  # input length and the calibration of each export, beside the tokenizer
 CARD_FORMAT = 2
+_SIDES = 2  # of a pair
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PairModel:
                 )
             self.calibration = Calibration.model_validate(card["calibrations"][file])
             steps = int(card["max_tokens"])
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer = _read_tokenizer(folder / "tokenizer.json")
         except FileNotFoundError as error:
             raise IntegrityError(f"The artifact {folder} lacks {error.filename}.", hint="Fetch it again.") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -54,38 +55,48 @@ class PairModel:
         self._encoder = Encoder(folder / file, steps=steps, threads=threads)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return unit vectors ``[texts, dimension]``.
+        """Return unit vectors ``[texts, dimension]``; a text of which the model reads nothing gives zeros.
 
-        Raises: ValueError if a text is not a string or is empty.
+        Vectors of two versions have nothing to do with each other.
+
+        Raises: InvalidText as `tokenize` does.
         """
         return self._encoder.embed(self.tokenize(texts))
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Return the model's ids ``[texts, max_tokens]``, padded with 0.
+        """Return the model's ids ``[texts, max_tokens]``, padded with 0. What is longer than the model reads is cut.
 
-        Raises: ValueError if a text is not a string or is empty.
+        Raises: InvalidText naming the text that is not a string, has nothing visible, or is not valid Unicode.
         """
-        _require_text(texts)
-        return tokenize(self._tokenizer, texts, self._encoder.steps)
+        if isinstance(texts, str):
+            raise InvalidText("One string was given where texts are wanted.", hint="Put it into a list.")
+        return tokenize(self._tokenizer, self._readable(texts, "Text {number}"), self._encoder.steps)
 
     def similarity(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the cosine of each pair, ``[pairs]``. Swapping the sides of a pair changes nothing.
 
-        A single pair is one call of the model; many are embedded in batches.
+        A single pair is one call of the model; many are embedded in batches. Safe to call from many threads.
 
-        Raises: ValueError if a text is not a string or is empty.
+        Raises: InvalidText as `tokenize` does, also for a pair that is not two texts.
         """
-        if len(pairs) == 1:
-            _require_text(pairs[0])
-            first, second = (tokenize_one(self._tokenizer, text, self._encoder.steps) for text in pairs[0])
+        for number, pair in enumerate(pairs, start=1):
+            if isinstance(pair, str) or len(pair) != _SIDES:
+                raise InvalidText(f"Pair {number} is not two texts.", hint="Write [(a, b), …].")
+        texts = self._readable([text for pair in pairs for text in pair], "Text {side} of pair {pair}")
+        steps = self._encoder.steps
+        if len(texts) == _SIDES:
+            first, second = (tokenize_one(self._tokenizer, text, steps) for text in texts)
             return np.array([self._encoder.similarity(first, second)], np.float32)
-        vectors = self.embed([text for pair in pairs for text in pair])
+        vectors = self._encoder.embed(tokenize(self._tokenizer, texts, steps))
         cosines: NDArray[np.float32] = (vectors[0::2] * vectors[1::2]).sum(axis=1)
         return cosines
 
     def width(self, pair: tuple[str, str]) -> int:
         """Return the steps of the input that a single pair is computed in. The first pair of a width takes longer."""
-        return self._encoder.width(max(len(tokenize_one(self._tokenizer, text, self._encoder.steps)) for text in pair))
+        steps = self._encoder.steps
+        return self._encoder.width(
+            max(len(tokenize_one(self._tokenizer, readable(text, steps), steps)) for text in pair)
+        )
 
     def predict(self, pairs: Sequence[tuple[str, str]]) -> list[Prediction]:
         """Return similarity, calibrated probability and decision for each pair."""
@@ -96,8 +107,38 @@ class PairModel:
             for cosine, probability in zip(cosines, probabilities, strict=True)
         ]
 
+    def prepare_as(self, other: "PairModel") -> None:
+        """Make ready for the input shapes that another one has answered: the first answer of a shape takes longer."""
+        self._encoder.prepare(other._encoder.shapes)
 
-def _require_text(texts: Sequence[str]) -> None:
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"A sentence must be a string with at least one visible character, not {text!r:.80}.")
+    def try_out(self) -> None:
+        """Answer alone and in a batch, whatever the answer is, so that a model that cannot never goes live.
+
+        Raises: IntegrityError if an answer is no number.
+        """
+        answers = [*self.predict([("a", "b")]), *self.predict([("a", "b"), ("b", "c")])]
+        if not all(np.isfinite([answer.similarity, answer.probability]).all() for answer in answers):
+            raise IntegrityError(f"The model answers with what is no number: {answers}.", hint="Roll back.")
+
+    def _readable(self, texts: Sequence[str], place: str) -> list[str]:
+        """Return what is read of each text; `place` says in errors which one it is."""
+        found = []
+        for index, text in enumerate(texts):
+            try:
+                found.append(readable(text, self._encoder.steps))
+            except InvalidText as error:
+                where = place.format(number=index + 1, pair=index // _SIDES + 1, side=index % _SIDES + 1)
+                raise InvalidText(f"{where} {error}.") from error
+        return found
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.
+
+    Raises: FileNotFoundError; ValueError if it is not one.
+    """
+    text = path.read_text("utf-8")
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises nothing more particular
+        raise ValueError(f"{path.name}: {error}") from error

@@ -27,6 +27,7 @@ from restill.settings.data import (
 )
 from restill.settings.judging import GateSettings, LatencySettings
 from restill.settings.learning import DistillationSettings, StudentSettings
+from restill.settings.serving import ServingSettings
 from restill.settings.stores import RegistrySettings, StorageSettings
 from restill.settings.teaching import ScoringSettings, TeacherSettings
 
@@ -43,6 +44,7 @@ __all__ = [
     "RowRuleSettings",
     "RuleName",
     "ScoringSettings",
+    "ServingSettings",
     "Settings",
     "Severity",
     "StorageSettings",
@@ -76,6 +78,7 @@ class Settings(BaseSettings):
     gates: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
     storage: StorageSettings = StorageSettings()
+    serving: ServingSettings = ServingSettings()
 
     @property
     def state_dir(self) -> Path:

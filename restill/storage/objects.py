@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.literals import BucketLocationConstraintType
+    from mypy_boto3_s3.type_defs import ListObjectsV2RequestPaginateTypeDef
 
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3's limit; multipart uploads are not conditional on every server
 CHUNK_BYTES = 1024**2
@@ -213,17 +214,20 @@ class ObjectStore:
             return None
         return ObjectInfo(key, answer["ContentLength"], _whole(answer["LastModified"]), answer["ETag"])
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with `prefix`, in the order of their keys' bytes.
 
+        Args:
+            after: only keys behind this one; the server skips the others.
         Raises: StorageUnreachable.
         """
         found: list[ObjectInfo] = []
         start = len(self._full(""))
+        asked: ListObjectsV2RequestPaginateTypeDef = {"Bucket": self.connection.bucket, "Prefix": self._full(prefix)}
+        if after:
+            asked["StartAfter"] = self._full(after)
         with self._translated("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.connection.bucket, Prefix=self._full(prefix)
-            )
+            pages = self._client.get_paginator("list_objects_v2").paginate(**asked)
             for page in pages:
                 found += [
                     ObjectInfo(item["Key"][start:], item["Size"], _whole(item["LastModified"]), item["ETag"])

@@ -108,15 +108,6 @@ def test_a_long_sentence_is_cut(artifact):
     assert model.similarity([(long, cut)])[0] == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("pair", [("", "w1"), ("w1", "  "), ("w1", None)])
-def test_an_empty_text_is_refused_alone_and_in_a_batch(artifact, pair):
-    folder, _, file = artifact
-    model = PairModel(folder, file=file)
-    for pairs in ([pair], [("w1", "w2"), pair]):
-        with pytest.raises(ValueError, match="visible character"):
-            model.similarity(pairs)
-
-
 def test_threads_get_their_own_answers(artifact):
     folder, _, file = artifact
     model = PairModel(folder, file=file)
