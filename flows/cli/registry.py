@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli import policies, screen
+from flows.cli import comparing, policies, screen
 from flows.cli.screen import Json
 from restill.settings import Settings, load_settings
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from restill.registry import Registry
 
 app = typer.Typer(no_args_is_help=True, help="Versions, promotions and rollbacks.")
+app.command("diff")(comparing.diff)
 app.command("policies")(policies.policies)
 
 
