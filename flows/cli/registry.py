@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli import comparing, policies, screen
+from flows.cli import comparing, lineage, policies, screen
 from flows.cli.screen import Json
 from restill.settings import Settings, load_settings
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Versions, promotions and rollbacks.")
 app.command("diff")(comparing.diff)
+app.command("lineage")(lineage.lineage)
 app.command("policies")(policies.policies)
 
 

@@ -9,7 +9,7 @@ import pytest
 from measured import measurements
 from registered import artifact, register
 
-from restill import batches, forgotten, judging, ledger, policies, storage
+from restill import batches, forgotten, judging, ledger, policies, provenance, storage
 from restill.errors import AccessDenied, ConfigurationError
 from restill.gates import Verdict
 from restill.logits import jobs, places
@@ -168,6 +168,9 @@ def test_the_promoter_promotes_what_the_trainer_registered_and_a_reader_only_rea
     reading = Registry(storage.connect(settings.storage, settings.state_dir, for_reading=True), "default")
     assert reading.champion("champion") == entry
     assert reading.fetch(manifest, tmp_path / "cache", manifest_sha256=entry.manifest_sha256).is_dir()
+    told = provenance.read(reading, manifest, alias="champion")  # what a reader may not see is unknown, not an error
+    assert told.live
+    assert sum("the key in use may not read" in sentence for sentence in told.unknown) == 2  # data version, validation
     assert reading.store.head(f"registry/default/blobs/sha256/{'0' * 64}") is None  # missing, not denied
     for key in (place.key.replace("{model}", "default").replace("*", "x") for place in PLACES):
         with pytest.raises(AccessDenied, match="s3:PutObject"):
