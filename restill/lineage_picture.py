@@ -65,6 +65,8 @@ def draw(found: Provenance) -> bytes:
     height = chain_y + 92 + _MARGIN
 
     svg = Xml.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {_WIDTH} {height:.0f}", role="img")
+    svg.set("width", str(_WIDTH))
+    svg.set("height", f"{height:.0f}")
     svg.set("font-family", _FONT)
     Xml.SubElement(svg, "title").text = headline(found)
     Xml.SubElement(svg, "rect", width=str(_WIDTH), height=f"{height:.0f}", fill="#ffffff")
@@ -77,7 +79,14 @@ def draw(found: Provenance) -> bytes:
     _arrow(svg, (data.x + column, data.y + 24), (judged.x, judged.y + 24))
     _arrow(svg, (made.x + column, made.y + 24), (judged.x, min(made.y + 24, judged.y + judged.height - 12)))
     _arrow(svg, (judged.x + column, judged.y + 24), (live.x, live.y + 24))
-    _text(svg, _MARGIN, chain_y - 16, "Champions before it, oldest first", size=14, weight="bold")
+    _text(
+        svg,
+        _MARGIN,
+        chain_y - 16,
+        "Champions, oldest first" if found.ancestors else "No champion before it",
+        size=14,
+        weight="bold",
+    )
     _draw_chain(svg, found, chain_y)
     document: bytes = Xml.tostring(svg, encoding="utf-8", xml_declaration=True)
     return document

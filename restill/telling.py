@@ -115,8 +115,9 @@ def _learned(found: Provenance) -> Iterator[Line]:
     made = f" of {_time(found.data_at)}: {found.data_made}" if found.data_made else ""
     yield Line("data version", one_line(f"{lineage.data_version[:SHORT]}{made}"))
     new = sum(batch.new for batch in found.batches)
-    count = f"{len(found.batches):,} batch{'' if len(found.batches) == 1 else 'es'}, {new:,} new since its parent"
-    yield Line("batches", f"{count}; pairs: {pairs or 'not known'}")
+    count = f"{len(found.batches):,} batch{'' if len(found.batches) == 1 else 'es'}"
+    since = f", {new:,} of them new since the champion before it" if found.lineage.parent else ""
+    yield Line("batches", f"{count}{since}; pairs: {pairs or 'not known'}")
     for batch in found.batches[:SHOWN_BATCHES]:
         yield from _batch(batch)
     if len(found.batches) > SHOWN_BATCHES:
