@@ -79,14 +79,8 @@ def draw(found: Provenance) -> bytes:
     _arrow(svg, (data.x + column, data.y + 24), (judged.x, judged.y + 24))
     _arrow(svg, (made.x + column, made.y + 24), (judged.x, min(made.y + 24, judged.y + judged.height - 12)))
     _arrow(svg, (judged.x + column, judged.y + 24), (live.x, live.y + 24))
-    _text(
-        svg,
-        _MARGIN,
-        chain_y - 16,
-        "Champions, oldest first" if found.ancestors else "No champion before it",
-        size=14,
-        weight="bold",
-    )
+    heading = "Champions, oldest first; each accuracy is of the test split it was judged on"
+    _text(svg, _MARGIN, chain_y - 16, heading, size=14, weight="bold")
     _draw_chain(svg, found, chain_y)
     document: bytes = Xml.tostring(svg, encoding="utf-8", xml_declaration=True)
     return document

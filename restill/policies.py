@@ -5,6 +5,7 @@ what is written once is not overwritten, and no entry of a promotion history is 
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +15,7 @@ from restill.errors import ConfigurationError
 
 Policy = dict[str, Any]
 BUCKET = "bucket"  # name of the bucket's own policy among the documents
-MODEL = "{model}"
+MODEL, ALIAS = "{model}", "{alias}"
 VERSION = "2012-10-17"  # of the policy language
 
 
@@ -34,7 +35,7 @@ READER, TRAINER, PROMOTER, COLLECTOR = Role
 class Place:
     """Objects of one kind, and which roles may do what with them."""
 
-    key: str  # below the prefix; * stands for anything, {model} for the model's name
+    key: str  # below the prefix; * stands for anything, {model} and {alias} for their names
     what: str
     write: tuple[Role, ...]
     delete: tuple[Role, ...] = ()
@@ -42,18 +43,32 @@ class Place:
     parts: bool = False  # also uploaded in parts
 
 
+_SERVING = ("serving/{model}/*", "serving/{model}@{alias}/*")  # the second for other aliases than `champion`
+
 # Every object that Restill writes; a test writes all of them with these rights and no others.
 PLACES = (
-    Place("registry/{model}/blobs/sha256/*", "files of versions, by digest", (TRAINER,), delete=(COLLECTOR,)),
+    # Not `once`: a copy onto itself makes a blob young again. A blob with other bytes fails its digest.
+    Place("registry/{model}/blobs/sha256/*", "files, by digest", (TRAINER,), delete=(COLLECTOR,), once=False),
     Place("registry/{model}/versions/*/manifest.json", "what a version is made of", (TRAINER,)),
     Place("registry/{model}/versions/*/verdicts/*", "what the gates said", (TRAINER, PROMOTER)),
     Place("registry/{model}/versions/*/predictions/*", "evidence: answers to the test pairs", (TRAINER, PROMOTER)),
     Place("registry/{model}/versions/*/timings/*", "evidence: milliseconds", (TRAINER, PROMOTER)),
     Place("registry/{model}/versions/*/reports/*", "pages of decisions", (TRAINER, PROMOTER)),
+    Place("registry/{model}/versions/*", "all of a version that is removed", (), delete=(COLLECTOR,)),
+    Place(
+        "registry/{model}/versions/*/retired.json",
+        "it is going to be removed",
+        (COLLECTOR,),
+        delete=(TRAINER, COLLECTOR),
+    ),
+    Place("registry/{model}/gc/*", "a removal is under way", (COLLECTOR,), delete=(COLLECTOR,)),
     Place("registry/{model}/test-splits/*", "how often a test split decided", (TRAINER, PROMOTER)),
     Place("registry/{model}/aliases/*", "the promotion history", (PROMOTER,)),
-    Place("registry/{model}/champion.json", "pointer for scripts, derived", (PROMOTER,), once=False),
-    Place("serving/{model}/*", "TensorFlow Serving's layout, derived", (PROMOTER,), delete=(PROMOTER,), once=False),
+    Place("registry/{model}/{alias}.json", "pointer for scripts, derived", (PROMOTER,), delete=(PROMOTER,), once=False),
+    *(
+        Place(key, "TensorFlow Serving's layout, derived", (PROMOTER,), delete=(PROMOTER, COLLECTOR), once=False)
+        for key in _SERVING
+    ),
     Place("logits/*/shards/*", "teacher scores", (TRAINER,)),
     Place("logits/*/waiting/*", "texts that wait to be scored", (TRAINER,), delete=(TRAINER,)),
     Place("logits/*/plans/*", "what one run wants scored", (TRAINER,), delete=(TRAINER,)),
@@ -66,16 +81,22 @@ PLACES = (
     Place(".probe/*", "proof that the store honours conditional writes", tuple(Role)[1:], delete=tuple(Role)[1:]),
 )
 
+# What each role reads and lists.
 READS: Mapping[Role, tuple[str, ...]] = {
     READER: ("registry/{model}/*",),
     TRAINER: ("registry/{model}/*", "logits/*", "latency/*", "data/*", "dvc/*", "batches/*", "reports/ingest/*"),
-    PROMOTER: ("registry/{model}/*", "serving/{model}/*", "data/versions/*", "batches/*"),
-    COLLECTOR: ("registry/{model}/*",),
+    PROMOTER: ("registry/{model}/*", *_SERVING, "data/versions/*", "batches/*"),
+    COLLECTOR: ("registry/{model}/*", *_SERVING),
 }
 
 
 def documents(
-    bucket: str, prefix: str = "", models: Sequence[str] = ("default",), *, partition: str = "aws"
+    bucket: str,
+    prefix: str = "",
+    models: Sequence[str] = ("default",),
+    aliases: Sequence[str] = ("champion",),
+    *,
+    partition: str = "aws",
 ) -> dict[str, Policy]:
     """Return the policy of every role, and under `bucket` the bucket's own.
 
@@ -83,17 +104,18 @@ def documents(
         bucket: name of the bucket.
         prefix: key prefix in it, as in `storage.prefix`.
         models: names in the registry.
+        aliases: that promotion moves.
         partition: `aws`, or `aws-cn` in China.
     Raises: ConfigurationError if a name holds what a policy would take for a pattern or variable.
     """
-    for name in (bucket, prefix, partition, *models):
+    for name in (bucket, prefix, partition, *models, *aliases):
         if set(name) & set("*?${}"):
             raise ConfigurationError(
                 f"{name!r} cannot be part of a policy: it would be taken for a pattern.",
                 hint="Name bucket, prefix and models without * ? $ { }.",
             )
     here = _Bucket(f"arn:{partition}:s3:::{bucket}", prefix.strip("/"))
-    found = {str(role): _role(role, here, models) for role in Role}
+    found = {str(role): _role(role, here, models, aliases) for role in Role}
     return found | {BUCKET: _bucket(here)}
 
 
@@ -129,9 +151,11 @@ class _Bucket:
         return [f"{self.arn}/{self.full(key)}" for key in keys]
 
 
-def _role(role: Role, bucket: _Bucket, models: Sequence[str]) -> Policy:
+def _role(role: Role, bucket: _Bucket, models: Sequence[str], aliases: Sequence[str]) -> Policy:
     def named(patterns: Iterable[str]) -> list[str]:
-        return list(dict.fromkeys(pattern.replace(MODEL, model) for pattern in patterns for model in models))
+        pairs = [(model, alias) for model in models for alias in aliases]
+        filled = (pattern.replace(MODEL, model).replace(ALIAS, alias) for pattern in patterns for model, alias in pairs)
+        return list(dict.fromkeys(filled))
 
     def allow(sid: str, action: str, patterns: Iterable[str]) -> Policy:
         return {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": bucket.objects(named(patterns))}
@@ -161,7 +185,9 @@ def _bucket(bucket: _Bucket) -> Policy:
         resources = bucket.objects(place.key.replace(MODEL, "*") for place in places)
         return {"Sid": sid, "Effect": "Deny", "Principal": "*", "Action": actions, "Resource": resources}
 
-    overwriting = deny("NothingIsOverwritten", ["s3:PutObject"], (place for place in PLACES if place.once))
+    overwriting = deny(
+        "NothingIsOverwritten", ["s3:PutObject"], (place for place in PLACES if place.once and place.write)
+    )
     # Without the header a write replaces what is there. Uploads in parts and copies fall under this too: nothing here
     # is written that way.
     overwriting["Condition"] = {"Null": {"s3:if-none-match": "true"}}
@@ -174,11 +200,7 @@ def _bucket(bucket: _Bucket) -> Policy:
 
 
 def _covers(pattern: str, key: str) -> bool:
-    """Return whether a key, or the beginning of keys that is listed, is of a pattern; a model's name has no slash."""
-    theirs, ours = pattern.split("/"), key.split("/")
-    for number, wanted in enumerate(theirs):
-        if wanted == "*" and number == len(theirs) - 1:
-            return len(ours) > number
-        if number >= len(ours) or wanted not in ("*", MODEL, ours[number]):
-            return False
-    return len(ours) == len(theirs)
+    """Return whether a key, or the beginning of keys that is listed, is of a pattern; a name has no slash."""
+    folder = pattern.removesuffix("*")
+    wanted = re.sub(r"\\\*|\\\{\w+\\\}", "[^/]+", re.escape(folder))
+    return re.fullmatch(wanted if folder == pattern else f"{wanted}.*", key) is not None

@@ -1,5 +1,6 @@
 """`restill registry diff`: what tells two versions apart."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,9 +47,9 @@ def _print(found: "Difference") -> None:
         return
     _heading("Data")
     if found.data.same:
-        screen.out.print(f"One data version, {found.data.common:,} batches.")
+        screen.out.print(f"One data version: {_batches(found.data.common)}.")
     else:
-        screen.out.print(f"{found.data.common:,} batches in common.")
+        screen.out.print(f"{_batches(found.data.common)} in common.")
         for sign, batches in (("only B has", found.data.added), ("only A has", found.data.removed)):
             if batches:
                 more = f" and {len(batches) - _SHOWN_BATCHES:,} more" if len(batches) > _SHOWN_BATCHES else ""
@@ -72,14 +73,12 @@ def _print_measures(found: "Difference") -> None:
     for measured in found.measures:
         table.add_row(f"{measured.name} {measured.unit}".strip(), *_values(measured))
     screen.out.print(table)
-    if found.a.test_version != found.b.test_version and found.a.judged and found.b.judged:
-        screen.out.print("Quality is of different test splits: these differences are not of the models alone.")
     if found.measured_together:
         screen.out.print("Both as measured together, when one was judged against the other.")
-    else:
-        screen.out.print(
-            "Each by its own last verdict: latencies are of different runs, and of machines in different moods."
-        )
+        return
+    screen.out.print("Each by its own last verdict: latencies are of different runs, perhaps of different machines.")
+    if found.a.test_version != found.b.test_version:
+        screen.out.print("Quality is of different test splits: these differences are not of the models alone.")
 
 
 def _print_answers(found: "Difference") -> None:
@@ -92,6 +91,10 @@ def _print_answers(found: "Difference") -> None:
         f"{answers.pairs:,} pairs, {100 * answers.agreement:.2f} % decided alike; only A right on "
         f"{answers.only_a_right:,}, only B right on {answers.only_b_right:,} (McNemar p = {answers.p_value:.3g})."
     )
+
+
+def _batches(count: int) -> str:
+    return f"{count:,} batch{'' if count == 1 else 'es'}"
 
 
 def _heading(text: str) -> None:
@@ -117,7 +120,7 @@ def _verdict(passed: bool | None) -> str:
 
 
 def _shown(value: object) -> str:
-    text = "not known" if value is None else str(value)
+    text = "–" if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else str(value)
     if len(text) == 64 and not set(text) - set("0123456789abcdef"):
         return text[:12]
     return escape(text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…")

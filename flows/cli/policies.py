@@ -14,6 +14,7 @@ def policies(
     bucket: Annotated[str | None, typer.Option(help="Bucket; default: the configured one.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Key prefix in it; default: the configured one.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Model, repeatable; default: the configured one.")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Alias, repeatable; default: the configured one.")] = None,
     partition: Annotated[str, typer.Option(help="aws-cn in China.")] = "aws",
     role: Annotated[Role | None, typer.Option(help="Print only this role's policy.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a file for each into this folder instead.")] = None,
@@ -27,6 +28,7 @@ def policies(
         settings.storage.bucket if bucket is None else bucket,
         settings.storage.prefix if prefix is None else prefix,
         model or [settings.registry.model],
+        alias or [settings.registry.alias],
         partition=partition,
     )
     if role is not None:

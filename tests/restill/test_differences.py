@@ -110,7 +110,7 @@ def test_everything_that_tells_two_versions_apart(registry, pair):
     assert found.not_comparable is None
 
 
-def test_answers_to_different_tests_are_not_compared(registry, pair):
+def test_answers_to_different_tests_are_not_compared(registry, pair, tmp_path):
     a, b = pair
     judged(registry, a, {"challenger": ANSWERS_A}, split="s" * 12)
     judged(registry, b, {"challenger": ANSWERS_B}, split="t" * 12)
@@ -121,9 +121,10 @@ def test_answers_to_different_tests_are_not_compared(registry, pair):
         f"they were judged on different test versions: {a.short} on {'s' * 12}, {b.short} on {'t' * 12}"
     )
     # Held to each other they have answered one test, whichever of the two is named first.
-    judged(registry, b, {"challenger": ANSWERS_B, "champion": ANSWERS_A}, champion=a, split="t" * 12, accuracy=0.8)
-    assert differences.read(registry, a, b).answers.only_b_right == 2
-    turned = differences.read(registry, b, a)
+    c = registered(registry, tmp_path / "c")
+    judged(registry, c, {"challenger": ANSWERS_B, "champion": ANSWERS_A}, champion=a, split="t" * 12, accuracy=0.8)
+    assert differences.read(registry, a, c).answers.only_b_right == 2
+    turned = differences.read(registry, c, a)
     assert turned.answers.only_a_right == 2
     assert {measured.name: (measured.a, measured.b) for measured in turned.measures}["accuracy"] == (0.8, 0.7)
 

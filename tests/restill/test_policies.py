@@ -100,7 +100,7 @@ def test_nobody_but_the_promoter_writes_an_alias():
     assert who_may("s3:PutObject", entry) == (PROMOTER,)
     assert who_may("s3:DeleteObject", entry) == ()
     assert who_may("s3:GetObject", entry) == tuple(Role)
-    # A pattern that reached over slashes would let the trainer put an object among the entries.
+    # A pattern that reached over slashes would let the trainer put an object among the entries: models are named.
     for role in (READER, TRAINER, COLLECTOR):
         assert not any("aliases" in place.key for place in PLACES if role in place.write or role in place.delete)
 
@@ -172,7 +172,7 @@ def test_the_promoter_promotes_what_the_trainer_registered_and_a_reader_only_rea
     assert told.live
     assert sum("the key in use may not read" in sentence for sentence in told.unknown) == 2  # data version, validation
     assert reading.store.head(f"registry/default/blobs/sha256/{'0' * 64}") is None  # missing, not denied
-    for key in (place.key.replace("{model}", "default").replace("*", "x") for place in PLACES):
+    for key in (place.key.format(model="default", alias="champion").replace("*", "x") for place in PLACES):
         with pytest.raises(AccessDenied, match="s3:PutObject"):
             reading.store.create(key, b"mine")
         with pytest.raises(AccessDenied, match="s3:DeleteObject"):
@@ -185,8 +185,13 @@ def test_the_promoter_promotes_what_the_trainer_registered_and_a_reader_only_rea
     blob = f"registry/default/blobs/sha256/{manifest.files[0].sha256}"
     collecting.delete(blob)
     assert reading.store.head(blob) is None
-    with pytest.raises(AccessDenied):
+    assert collecting.create("registry/default/gc/1.json", b"{}")
+    for key in ("registry/default/gc/1.json", f"registry/default/versions/{manifest.version}/manifest.json"):
+        collecting.delete(key)
+    with pytest.raises(AccessDenied, match="s3:PutObject"):
         collecting.create(blob, b"other bytes")
+    with pytest.raises(AccessDenied, match="s3:DeleteObject"):
+        collecting.delete("registry/default/aliases/champion/00000000000000000001.json")
 
 
 def test_the_buckets_own_policy_keeps_history_from_everybody(owner):
