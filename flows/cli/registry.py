@@ -86,7 +86,7 @@ def show(
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_row("version", manifest.version)
     facts.add_row("created", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    for name, value in manifest.lineage.model_dump().items():
+    for name, value in manifest.lineage.model_dump(exclude={"config"}).items():  # settings are with --json
         facts.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list | tuple) else str(value))
     for file in manifest.files:
         facts.add_row(file.role, f"{file.path}  {file.bytes:,} bytes  {file.sha256[:12]}")
