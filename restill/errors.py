@@ -80,6 +80,10 @@ class StorageUnreachable(RestillError):
     exit_code = 3
 
 
+class AccessDenied(StorageUnreachable):
+    """The object store knows the key it was asked with, and that key has not the right. Names the right."""
+
+
 class StorageUnsuitable(RestillError):
     """The object store answers but does not honour conditional writes, so promotions would not be safe."""
 

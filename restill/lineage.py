@@ -28,6 +28,7 @@ def register(
     """Register one export of an artifact as a version that says what it was made from."""
     commit, dirty = _git(settings.root)
     lock = settings.root / LOCK
+    config = settings.model_dump(mode="json", exclude={"root", "storage", "serving"})
     lineage = Lineage(
         git_commit=commit,
         git_dirty=dirty,
@@ -35,13 +36,14 @@ def register(
         batches=snapshot.batches,
         teacher_fingerprint=artifact.teacher_fingerprint,
         training_key=artifact.training_key,
-        config_digest=digest_json(settings.model_dump(mode="json", exclude={"root", "storage", "serving"})),
+        config_digest=digest_json(config),
         seed=settings.distillation.seed,
         dependency_lock_sha256=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         restill_version=__version__,
         hardware=f"{platform.machine()} {platform.system()}",
         flow_run_id=flow_run_id,
         parent=champion.version if champion else None,
+        config=config,
     )
     best = artifact.report["epochs"][artifact.report["best_epoch"] - 1]
     return registry.register(

@@ -110,6 +110,7 @@ class Lineage(_Record):
     hardware: str
     flow_run_id: str | None
     parent: str | None  # version of the champion at the time
+    config: dict[str, JsonValue] | None = None  # what config_digest is of; None: an earlier Restill kept only that
 
 
 class Calibration(_Record):

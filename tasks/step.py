@@ -10,7 +10,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from restill.errors import StorageUnreachable
+from restill.errors import AccessDenied, StorageUnreachable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +37,6 @@ def step(name: str, *, timeout_seconds: float) -> Callable[[Callable[P, R]], Tas
 
 
 async def storage_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Return whether the step failed because the object store could not be reached."""
+    """Return whether the step failed because the object store could not be reached; a refusal is an answer."""
     error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, StorageUnreachable)
+    return isinstance(error, StorageUnreachable) and not isinstance(error, AccessDenied)

@@ -249,7 +249,8 @@ def _registry(settings: Settings) -> "Registry":
     from restill import storage
     from restill.registry import Registry
 
-    return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+    store = storage.connect(settings.storage, settings.state_dir, for_reading=True)
+    return Registry(store, settings.registry.model)
 
 
 def _print_changes(before: "Verdict", after: "Verdict") -> None:

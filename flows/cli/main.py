@@ -176,7 +176,7 @@ def predict(
     settings = load_settings()
     if not a.strip() or not b.strip():
         raise typer.BadParameter("both sentences need at least one visible character.")
-    store = storage.connect(settings.storage, settings.state_dir)
+    store = storage.connect(settings.storage, settings.state_dir, for_reading=True)
     champion = Champion.from_store(
         store,
         model=settings.registry.model,

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli import screen
+from flows.cli import comparing, lineage, policies, screen
 from flows.cli.screen import Json
 from restill.settings import Settings, load_settings
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from restill.registry import Registry
 
 app = typer.Typer(no_args_is_help=True, help="Versions, promotions and rollbacks.")
+app.command("diff")(comparing.diff)
+app.command("lineage")(lineage.lineage)
+app.command("policies")(policies.policies)
 
 
-def _registry(settings: Settings) -> "Registry":
+def _registry(settings: Settings, *, for_reading: bool = False) -> "Registry":
     from restill import storage
     from restill.registry import Registry
 
-    return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+    store = storage.connect(settings.storage, settings.state_dir, for_reading=for_reading)
+    return Registry(store, settings.registry.model)
 
 
 @app.command("list")
@@ -29,7 +33,7 @@ def list_versions(as_json: Json = False) -> None:
     from restill.gates import Verdict
 
     settings = load_settings()
-    registry = _registry(settings)
+    registry = _registry(settings, for_reading=True)
     live = registry.champion(settings.registry.alias)
     rows = []
     for manifest in sorted(registry.versions(), key=lambda found: found.created_at, reverse=True):
@@ -68,7 +72,7 @@ def show(
     from restill.gates import Verdict
 
     settings = load_settings()
-    registry = _registry(settings)
+    registry = _registry(settings, for_reading=True)
     manifest = registry.manifest(version)
     verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
     if as_json:
@@ -82,7 +86,7 @@ def show(
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_row("version", manifest.version)
     facts.add_row("created", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    for name, value in manifest.lineage.model_dump().items():
+    for name, value in manifest.lineage.model_dump(exclude={"config"}).items():  # settings are with --json
         facts.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list | tuple) else str(value))
     for file in manifest.files:
         facts.add_row(file.role, f"{file.path}  {file.bytes:,} bytes  {file.sha256[:12]}")
@@ -95,7 +99,7 @@ def show(
 def history(as_json: Json = False) -> None:
     """Show every promotion and rollback, newest first."""
     settings = load_settings()
-    entries = list(reversed(_registry(settings).history(settings.registry.alias)))
+    entries = list(reversed(_registry(settings, for_reading=True).history(settings.registry.alias)))
     if as_json:
         screen.print_json([entry.model_dump(mode="json") for entry in entries])
         return

@@ -108,7 +108,7 @@ def print_outcome(outcome: "Outcome") -> None:
         out.print(f"           {outcome.decision.report_uri}")
     steps = [
         ('restill predict "turn on the light" "switch the light on"', "ask the champion"),
-        ("restill registry history", "why this model is live"),
+        ("restill registry lineage", "why this model is live"),
     ]
     if outcome.promotion is None and outcome.plan.champion is None:
         steps = []

@@ -130,6 +130,8 @@ def lineage(judged: Judged) -> list[Block]:
 def _fact(value: Any) -> str:
     if value is None:
         return "not known"
+    if isinstance(value, dict):
+        return "in the manifest: restill registry show --json"
     return _named(value) if isinstance(value, list) else cut(str(value))
 
 

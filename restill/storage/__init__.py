@@ -14,10 +14,15 @@ __all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore", "connect
 AWS = "aws"
 
 
-def connect(storage: StorageSettings, state_dir: Path) -> ObjectStore:
+def connect(storage: StorageSettings, state_dir: Path, *, for_reading: bool = False) -> ObjectStore:
     """Return the configured store, ready for writing: bucket there, conditional writes proven once a machine.
 
     Without an endpoint the embedded server under `state_dir` is started, or found running.
+
+    Args:
+        storage: where it is.
+        state_dir: the folder of the embedded server and of what was proven.
+        for_reading: nothing is created or proven: a reader's key may not write.
 
     Raises: StorageUnreachable; StorageUnsuitable; ConfigurationError if this platform has no embedded server.
     """
@@ -28,6 +33,8 @@ def connect(storage: StorageSettings, state_dir: Path) -> ObjectStore:
         store = ObjectStore(server.start())
     else:
         store = ObjectStore(_configured(storage))
+    if for_reading:
+        return store
     place = f"{store.connection.endpoint_url} {store.connection.bucket} {store.connection.prefix}"
     proven = state_dir / "cache" / "proven-stores" / hashlib.sha256(place.encode()).hexdigest()[:16]
     if not proven.is_file():  # once a machine: a command that only reads must not write

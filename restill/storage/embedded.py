@@ -165,18 +165,8 @@ class EmbeddedServer:
     def _launch(self, binary: Path) -> int:
         _remove_sockets(self._ports())  # of a server that was killed
         ports = self._choose_ports()
-        access_key_id, secret_access_key = self._keys()
-        identities = {
-            "identities": [
-                {
-                    "name": "restill",
-                    "credentials": [{"accessKey": access_key_id, "secretKey": secret_access_key}],
-                    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-                }
-            ]
-        }
         identity_file = self.home / "identities.json"
-        _write_private(identity_file, json.dumps(identities))
+        _write_private(identity_file, json.dumps(self._identities()))
         # The server remembers its last flags here and would mix them with ours.
         (self.data_dir / "mini.options").unlink(missing_ok=True)
         if self.log.exists():
@@ -220,6 +210,19 @@ class EmbeddedServer:
             created = psutil.Process(child.pid).create_time()
         _write_private(self._record, json.dumps({"pid": child.pid, "created": created, "ports": ports}, indent=1))
         return child.pid
+
+    def _identities(self) -> dict[str, object]:
+        """Return who may use the server: one key, for everything."""
+        access_key_id, secret_access_key = self._keys()
+        return {
+            "identities": [
+                {
+                    "name": "restill",
+                    "credentials": [{"accessKey": access_key_id, "secretKey": secret_access_key}],
+                    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                }
+            ]
+        }
 
     def _end_strays(self) -> None:
         """End servers of this folder that no record names, as after a Ctrl-C in the wrong instant.

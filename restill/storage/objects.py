@@ -24,12 +24,14 @@ import botocore.exceptions
 from botocore.config import Config
 
 from restill.errors import (
+    AccessDenied,
     ConfigurationError,
     IntegrityError,
     StorageUnreachable,
     StorageUnsuitable,
     VersionNotFound,
 )
+from restill.storage.denials import denied
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -257,7 +259,7 @@ class ObjectStore:
             )
 
     def ensure_bucket(self) -> None:
-        """Create the bucket if it is missing.
+        """Create the bucket if it is missing. Where we may not even look for it, it is taken to be there.
 
         Raises: StorageUnreachable, also if it may not be created.
         """
@@ -265,6 +267,8 @@ class ObjectStore:
         try:
             with self._translated("find the bucket"):
                 self._client.head_bucket(Bucket=bucket)
+            return
+        except AccessDenied:  # a role that may list only below its prefix: the first read or write tells
             return
         except ObjectNotFound:
             pass
@@ -365,6 +369,8 @@ class ObjectStore:
             )
         if status == http.HTTPStatus.NOT_FOUND:
             return ObjectNotFound(f"There is no object at {where}.")
+        if status == http.HTTPStatus.FORBIDDEN and code in ("AccessDenied", "403"):
+            return denied(operation, where, key, said)
         if status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
             return StorageUnreachable(
                 f"{where} refused to {operation}: {said.rstrip('.')} ({code}).",
