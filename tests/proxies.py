@@ -129,3 +129,19 @@ def at_number(number, fault, wanted):
             return fault if len(seen) == number + 1 else None
 
     return pick
+
+
+def once_each(fault, wanted):
+    """Return a fault for the first request of each kind and path that `wanted(command, path)` picks."""
+    seen = set()
+    lock = threading.Lock()
+
+    def pick(command, path):
+        if not wanted(command, path):
+            return None
+        with lock:
+            first = (command, path) not in seen
+            seen.add((command, path))
+            return fault if first else None
+
+    return pick

@@ -5,6 +5,7 @@ what can be made again, or writes the bytes that are there. Digests are our own 
 Light imports only, because serving loads this module.
 """
 
+import base64
 import contextlib
 import hashlib
 import ipaddress
@@ -20,12 +21,20 @@ from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import boto3
-import botocore.exceptions
 from botocore.config import Config
 
 from restill.errors import ConfigurationError, IntegrityError, StorageUnreachable
 from restill.storage.fence import ExpiringDelete
-from restill.storage.refusals import CREATE_BUCKET, WRITE, Busy, Connection, ObjectNotFound, Refusals, Taken
+from restill.storage.refusals import (
+    CREATE_BUCKET,
+    WRITE,
+    AnswerBroken,
+    Busy,
+    Connection,
+    ObjectNotFound,
+    Refusals,
+    Taken,
+)
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -37,7 +46,7 @@ __all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore"]
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3's limit; multipart uploads are not conditional on every server
 CHUNK_BYTES = 1024**2
 CONFLICT_ATTEMPTS = 8
-DOWNLOAD_ATTEMPTS = 3
+READ_ATTEMPTS = 3
 LONGEST_LINK_SECONDS = 7 * 24 * 60 * 60  # that S3 presigns for
 
 
@@ -63,8 +72,8 @@ class ObjectStore:
             connect_timeout=3,
             read_timeout=60,
             max_pool_connections=32,
-            # Old and small servers do not know boto3's newer default checksums. The signed payload hash
-            # protects uploads and our own SHA-256 protects downloads.
+            # Old and small servers do not know boto3's newer default checksums. Content-MD5
+            # protects uploads, which every server knows, and our own SHA-256 protects downloads.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             signature_version="s3v4",  # also for presigned addresses: newer servers know no other
@@ -98,15 +107,15 @@ class ObjectStore:
 
         Raises: ObjectNotFound; StorageUnreachable.
         """
-        for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
-            with self._refusals.translated("read", key):
-                answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
-                try:
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                with self._refusals.translated("read", key):
+                    answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
                     return answer["Body"].read(), answer["ETag"]
-                except botocore.exceptions.BotoCoreError:  # a broken body: boto3 repeats a request, not its answer
-                    if attempt == DOWNLOAD_ATTEMPTS:
-                        raise
-        raise AssertionError("unreachable")
+            except AnswerBroken:
+                if attempt == READ_ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def download(
         self,
@@ -128,17 +137,11 @@ class ObjectStore:
         digest = hashlib.sha256()
         try:
             with part.open("wb") as file:
-                for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
-                    try:
-                        for chunk in self._stream(key, offset=file.tell()):
-                            file.write(chunk)
-                            digest.update(chunk)
-                            if progress is not None:
-                                progress(len(chunk))
-                        break
-                    except StorageUnreachable:
-                        if attempt == DOWNLOAD_ATTEMPTS or file.tell() == 0:
-                            raise  # before the first byte boto3 has already retried by itself
+                for chunk in self._chunks(key):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    if progress is not None:
+                        progress(len(chunk))
             if sha256 is not None and digest.hexdigest() != sha256:
                 raise IntegrityError(
                     f"{self.uri(key)} does not hold the promised bytes: "
@@ -155,18 +158,28 @@ class ObjectStore:
         Raises: ObjectNotFound; StorageUnreachable.
         """
         digest = hashlib.sha256()
-        for chunk in self._stream(key, offset=0):
+        for chunk in self._chunks(key):
             digest.update(chunk)
         return digest.hexdigest()
 
-    def create(self, key: str, body: bytes | Path, *, content_type: str = "application/octet-stream") -> bool:
-        """Write an object unless its key is taken (one PUT with `If-None-Match: *`).
+    def create(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        content_type: str = "application/octet-stream",
+        sha256: str | None = None,
+    ) -> bool:
+        """Write an object unless its key is taken (one PUT with `If-None-Match: *`); the server checks its MD5.
+
+        Args:
+            sha256: hex digest that a file must still have.
 
         Returns: True if this call is known to have created it, False if it was there. A write whose answer
         was lost on the way also gives False, because boto3's own retry finds the key taken: whoever must know
         reads the object back and looks for a mark of its own.
-        Raises: ConfigurationError for a file above S3's 5 GB for one PUT; StorageUnsuitable if the server
-        does not know the condition; StorageUnreachable.
+        Raises: ConfigurationError for a file above S3's 5 GB for one PUT; IntegrityError if the file was changed;
+            StorageUnsuitable if the server does not know the condition; StorageUnreachable.
         """
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         if size > MAX_SINGLE_PUT_BYTES:
@@ -177,12 +190,13 @@ class ObjectStore:
             )
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
-                with self._refusals.translated(WRITE, key), _opened(body) as content:
+                with self._refusals.translated(WRITE, key), _opened(body, sha256) as (content, md5):
                     self._client.put_object(
                         Bucket=self.connection.bucket,
                         Key=self._full(key),
                         Body=content,
                         ContentType=content_type,
+                        ContentMD5=md5,
                         IfNoneMatch="*",
                     )
                 return True
@@ -251,6 +265,7 @@ class ObjectStore:
                     Key=self._full(key),
                     Body=body,
                     ContentType=content_type,
+                    ContentMD5=_md5(body),
                     IfMatch=etag,
                 )
         except (Taken, Busy, ObjectNotFound):  # changed meanwhile; being written; gone
@@ -364,6 +379,19 @@ class ObjectStore:
     def _full(self, key: str) -> str:
         return f"{self.connection.prefix}/{key}" if self.connection.prefix else key
 
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes; a stream that breaks is taken up where it broke."""
+        offset = 0
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                for chunk in self._stream(key, offset=offset):
+                    offset += len(chunk)
+                    yield chunk
+                return
+            except AnswerBroken:
+                if attempt == READ_ATTEMPTS:
+                    raise
+
     def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
         with self._refusals.translated("read", key):
             if offset:
@@ -383,13 +411,28 @@ def _whole(time: datetime) -> datetime:
 
 
 @contextlib.contextmanager
-def _opened(body: bytes | Path) -> Iterator[bytes | IO[bytes]]:
-    """Yield what boto3 takes as a body; a file is read as it is sent, never held in memory."""
+def _opened(body: bytes | Path, sha256: str | None) -> Iterator[tuple[bytes | IO[bytes], str]]:
+    """Yield what boto3 takes as a body and its MD5; a file is read as it is sent, never held in memory."""
     if isinstance(body, bytes):
-        yield body
+        yield body, _md5(body)
         return
     with body.open("rb") as file:
-        yield file
+        md5, own = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        while chunk := file.read(CHUNK_BYTES):
+            md5.update(chunk)
+            own.update(chunk)
+        if sha256 is not None and own.hexdigest() != sha256:
+            raise IntegrityError(
+                f"{body} was changed while it was stored: expected SHA-256 {sha256}, found {own.hexdigest()}.",
+                hint="Let nothing write there, then run it again.",
+            )
+        file.seek(0)
+        yield file, base64.b64encode(md5.digest()).decode()
+
+
+def _md5(body: bytes) -> str:
+    """Return the MD5 that a server checks what arrived against. Not all of them check the signed payload hash."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 @contextlib.contextmanager

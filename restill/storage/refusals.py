@@ -35,6 +35,10 @@ class Connection:
     data_dir: Path | None = None  # the embedded server's folder, to tell a full disk from other refusals
 
 
+class AnswerBroken(StorageUnreachable):
+    """An answer began and did not end: boto3 repeats requests, but not the reading of an answer."""
+
+
 class Taken(Exception):
     """The condition of a write did not hold."""
 
@@ -66,6 +70,11 @@ class Refusals:
             raise StorageUnreachable(
                 f"There are no usable credentials to {operation} at {where}: {error}.",
                 hint="Set RESTILL_STORAGE__ACCESS_KEY_ID and …__SECRET_ACCESS_KEY, or AWS_… variables.",
+            ) from error
+        except (botocore.exceptions.ResponseStreamingError, botocore.exceptions.IncompleteReadError) as error:
+            raise AnswerBroken(
+                f"Could not {operation} at {where}: {str(error).rstrip('.')}.",
+                hint="The connection breaks again and again: look at the network, or at a proxy on the way.",
             ) from error
         except botocore.exceptions.BotoCoreError as error:
             raise StorageUnreachable(
