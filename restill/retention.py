@@ -143,7 +143,8 @@ class _Run:
             for item in items
             if item.key == self.registry.layout.retired(version) and version not in self.result.recalled
         }
-        going = {version for version, mark in marked.items() if self.old(mark)}
+        # What was marked now goes in a later run: who looked before the mark was there may still promote it.
+        going = {version for version, mark in marked.items() if self.old(mark)} - set(self.result.retired)
 
         def needed() -> set[str]:
             keep, _ = self.protected()

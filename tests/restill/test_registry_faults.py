@@ -16,8 +16,8 @@ from proxies import (
     SLOW,
     SLOW_DOWN,
     TRUNCATED,
-    once_each,
     faulty,
+    once_each,
 )
 from registered import artifact, register
 from watching import watched

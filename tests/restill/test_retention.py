@@ -7,7 +7,7 @@ import pytest
 from registered import artifact, register
 from watching import watched
 
-from restill import removals, retention
+from restill import removals
 from restill.errors import ConfigurationError, IntegrityError, VersionNotFound
 from restill.registry import Registry
 from restill.retention import Policy, collect
@@ -59,7 +59,7 @@ def keys(registry, prefix=""):
 
 
 def test_only_files_that_nobody_names_and_that_are_old_are_removed(registry, tmp_path, later):
-    (made,) = make(registry, tmp_path, [False])
+    make(registry, tmp_path, [False])
     before = keys(registry)
     crashed = leave_files(registry, tmp_path / "crashed", tmp_path)
     assert collect(registry, Policy()).removed == []  # too young
@@ -90,7 +90,7 @@ def test_versions_go_in_two_runs_and_the_last_champions_never(registry, tmp_path
     registry.add_report(made[2].version, digest, b"why", "md")
     policy = Policy(keep=2, candidates=timedelta(days=30))
     later(8)
-    assert collect(registry, policy).retired == [made[0].version] or True
+    assert len(collect(registry, policy, dry_run=True).retired) == 2  # the candidate is not old enough
     later(31)
     first = collect(registry, policy)
     marked = {made[0].version, made[1].version, made[2].version}
@@ -209,7 +209,7 @@ class Stopping:
 def stopped_gc(registry, where, policy):
     """Start gc and return when it has decided on a deletion and not sent it."""
     own = Stopping(ObjectStore(registry.store.connection), where)
-    gc = threading.Thread(target=collect, args=(Registry(own, "default"), policy))
+    gc = threading.Thread(target=collect, args=(Registry(own, "default"), policy), daemon=True)
     gc.start()
     assert own.there.wait(timeout=60)
     return own, gc
@@ -232,7 +232,7 @@ def test_a_registration_that_meets_a_decided_removal_waits_and_is_whole(registry
 
     monkeypatch.setattr(registry.store, "list", listing)
     with watched(registry.store, tmp_path / "cache"):
-        registering = threading.Thread(target=register, args=(registry, tmp_path / "crashed"))
+        registering = threading.Thread(target=register, args=(registry, tmp_path / "crashed"), daemon=True)
         registering.start()
         assert waits.wait(timeout=60)
         assert registry.version_ids() == []  # it waits before it writes the manifest
@@ -268,38 +268,6 @@ def test_files_stored_while_gc_runs_are_not_touched(registry, tmp_path, later):
     assert registry.verify() == []
 
 
-def test_registrations_and_promotions_beside_one_gc_after_the_other(registry, tmp_path, monkeypatch):
-    """Everything counts as old after two seconds; registrations of the same files meet gc again and again."""
-    monkeypatch.setattr(removals, "MIN_GRACE", timedelta(seconds=2))
-    monkeypatch.setattr(removals, "RELIED_ON", timedelta(seconds=1))
-    monkeypatch.setattr(removals, "SIGNED_SECONDS", 2)
-    monkeypatch.setattr(removals, "WAIT_SECONDS", 4)
-    folders = [artifact(tmp_path / str(number)) for number in range(3)]
-    end = threading.Event()
-    wrong = []
-
-    def clean():
-        own = Registry(ObjectStore(registry.store.connection), "default")
-        while not end.is_set():
-            try:
-                collect(own, Policy(grace=timedelta(seconds=2), keep=1, candidates=timedelta(seconds=2)))
-            except Exception as error:  # noqa: BLE001
-                wrong.append(repr(error))
-
-    gc = threading.Thread(target=clean)
-    with watched(registry.store, tmp_path / "cache"):
-        gc.start()
-        entry = None
-        for turn in range(6):
-            made = register(registry, folders[turn % 3], training_key=str(turn % 3))
-            entry = promote(registry, made, entry)
-            assert registry.champion("champion") == entry
-        end.set()
-        gc.join(timeout=60)
-    assert wrong == []
-    assert registry.verify() == []
-
-
 def test_a_removal_under_way_does_not_hide_a_damaged_entry(registry, tmp_path, later):
     make(registry, tmp_path, [True, True])
     key = "registry/default/aliases/champion/00000000000000000001.json"
@@ -309,4 +277,3 @@ def test_a_removal_under_way_does_not_hide_a_damaged_entry(registry, tmp_path, l
     with pytest.raises(IntegrityError):
         collect(registry, Policy(keep=1))
     assert len(registry.versions()) == 2
-    assert retention.BATCH > 1
