@@ -241,6 +241,16 @@ class PromotionEntry(_Document):
     forced: bool = False  # a person promoted it though no verdict passed it
 
 
+class Retirement(_Document):
+    """The mark that a version is going to be removed, or was; of a former champion it stays for ever."""
+
+    model: str
+    version: Sha256
+    manifest_sha256: Sha256
+    at: AwareDatetime
+    why: str
+
+
 def version_id(
     model: str,
     files: Iterable[FileEntry],

@@ -5,17 +5,18 @@ against. The highest number is the champion and nothing else is the truth. No en
 """
 
 import hashlib
-import re
+import logging
 import secrets
 from datetime import UTC, datetime
 from typing import Literal
 
-from restill.errors import ConfigurationError, IntegrityError, RegistryConflict, VersionNotFound
-from restill.manifests import SHORT, PromotionEntry, require_name
+from restill import verification, views
+from restill.errors import IntegrityError, RegistryConflict, RestillError, VersionNotFound
+from restill.manifests import SHORT, PromotionEntry
 from restill.storage.objects import ObjectNotFound
 from restill.versions import JSON, Versions
 
-_ENTRY_KEY = re.compile(r".*/\d{20}\.json")
+logger = logging.getLogger(__name__)
 
 
 class Registry(Versions):
@@ -31,12 +32,12 @@ class Registry(Versions):
 
         Raises: StorageUnreachable; IntegrityError if the entry is not what was stored.
         """
-        keys = self._entry_keys(than.alias, after=self._entry_key(than.alias, than.sequence))
-        return self._read_entry(keys[-1])[0] if keys else None
+        keys = self.entry_keys(than.alias, after=self.layout.entry(than.alias, than.sequence))
+        return self.read_entry(keys[-1])[0] if keys else None
 
     def history(self, alias: str) -> list[PromotionEntry]:
         """Return every promotion and rollback of an alias, oldest first."""
-        return [self._read_entry(key)[0] for key in self._entry_keys(alias)]
+        return [self.read_entry(key)[0] for key in self.entry_keys(alias)]
 
     def promote(
         self,
@@ -66,14 +67,21 @@ class Registry(Versions):
         version = self._resolve(version)
         latest = self._latest(alias)
         if _place(latest[0] if latest else None) != _place(expected):
-            return self._own_or_conflict(alias, expected, version, nonce)
+            entry = self._own_or_conflict(alias, expected, version, nonce)
+            self._publish(alias)  # a first attempt may have died before it
+            return entry
         manifest, manifest_sha256 = self._read_manifest(version)
         if missing := self._missing(manifest):
             raise IntegrityError(
                 f"Version {manifest.short} cannot be promoted: {'; '.join(missing)}.",
                 hint="Register it again from its artifact folder; that stores what is missing.",
             )
-        if verdict_sha256 is not None and self.store.head(self._verdict_key(version, verdict_sha256)) is None:
+        if self.is_retired(version):
+            raise VersionNotFound(
+                f"Version {manifest.short} is being removed (`registry gc`), so it cannot be promoted.",
+                hint="Register it again from its artifact folder, or retrain; that takes it back.",
+            )
+        if verdict_sha256 is not None and self.store.head(self.layout.verdict(version, verdict_sha256)) is None:
             raise VersionNotFound(
                 f"Version {manifest.short} has no stored verdict {verdict_sha256[:SHORT]}.",
                 hint="Store the verdict first: a promotion names its reasons.",
@@ -94,11 +102,12 @@ class Registry(Versions):
             verdict_sha256=verdict_sha256,
             forced=forced,
         )
-        key = self._entry_key(alias, entry.sequence)
-        if self.store.create(key, entry.document(), content_type=JSON):
-            return entry
-        # Taken: by somebody else, or by ourselves if the answer to our write was lost and boto3 tried again.
-        return self._own_or_conflict(alias, expected, version, nonce)
+        key = self.layout.entry(alias, entry.sequence)
+        if not self.store.create(key, entry.document(), content_type=JSON):
+            # Taken: by somebody else, or by ourselves if the answer to our write was lost and boto3 tried again.
+            entry = self._own_or_conflict(alias, expected, version, nonce)
+        self._publish(alias)
+        return entry
 
     def rollback(self, alias: str, *, to: str | None = None, reason: str, by: str) -> PromotionEntry:
         """Make an earlier champion live again, as a new entry; nothing in the history changes.
@@ -117,7 +126,7 @@ class Registry(Versions):
             )
         current = history[-1]
         if to is None:
-            target = _previous(history)
+            target = previous(history)
             if target is None:
                 raise VersionNotFound(
                     f"No version was live before {current.version[:SHORT]}, so there is nothing to go back to.",
@@ -144,56 +153,32 @@ class Registry(Versions):
             action="rollback",
         )
 
-    def verify(self, alias: str) -> list[str]:
-        """Check the history's hash chain, every manifest, every named verdict and every byte of every stored file.
+    def verify(self, alias: str | None = None) -> list[str]:
+        """Check everything that is stored, as `verification.check` does, for all aliases or for one.
 
         Returns: one line for each problem; empty if the registry is whole.
         Raises: StorageUnreachable.
         """
-        problems: list[str] = []
-        previous: bytes | None = None
-        for number, key in enumerate(self._entry_keys(alias), start=1):
-            try:
-                entry, body = self._read_entry(key)
-                if key != self._entry_key(alias, number):
-                    problems.append(f"{self.store.uri(key)}: number {number} was expected; an entry is missing.")
-                before = hashlib.sha256(previous).hexdigest() if previous is not None else None
-                if entry.previous_entry_sha256 != before:
-                    problems.append(f"{self.store.uri(key)} does not follow the stored entry before it.")
-                previous = body
-                self._read_manifest(entry.version, entry.manifest_sha256)
-                if entry.verdict_sha256 is not None:
-                    verdict = self._verdict_key(entry.version, entry.verdict_sha256)
-                    self._get_checked(verdict, entry.verdict_sha256)
-            except (IntegrityError, VersionNotFound, ConfigurationError) as error:
-                problems.append(str(error))
-        blobs: dict[str, str] = {}
-        for version in self._version_ids(""):
-            try:
-                blobs.update({file.sha256: file.path for file in self._read_manifest(version)[0].files})
-            except (IntegrityError, VersionNotFound, ConfigurationError) as error:
-                problems.append(str(error))
-        for digest, path in sorted(blobs.items()):
-            try:
-                found = self.store.digest(self._blob_key(digest))
-            except ObjectNotFound:
-                problems.append(f"{self.store.uri(self._blob_key(digest))} ({path}) is missing.")
-                continue
-            if found != digest:
-                problems.append(str(self._wrong(self._blob_key(digest), digest, found)))
-        return list(dict.fromkeys(problems))
+        return list(verification.check(self, alias).problems)
 
-    def _entry_key(self, alias: str, sequence: int) -> str:
-        return f"{self._root}/aliases/{require_name(alias, 'an alias')}/{sequence:020d}.json"
+    def aliases(self) -> list[str]:
+        """Return the aliases that have a history."""
+        keys = [item.key for item in self.store.list(self.layout.aliases) if self.layout.is_entry(item.key)]
+        return sorted({key.removeprefix(self.layout.aliases).split("/")[0] for key in keys})
 
-    def _entry_keys(self, alias: str, *, after: str = "") -> list[str]:
-        folder = f"{self._root}/aliases/{require_name(alias, 'an alias')}/"
-        return [item.key for item in self.store.list(folder, after=after) if _ENTRY_KEY.fullmatch(item.key)]
+    def entry_keys(self, alias: str, *, after: str = "") -> list[str]:
+        """Return the keys of a history, oldest first; only later ones than the key `after`."""
+        listed = self.store.list(self.layout.alias(alias), after=after)
+        return [item.key for item in listed if self.layout.is_entry(item.key)]
 
-    def _read_entry(self, key: str) -> tuple[PromotionEntry, bytes]:
+    def read_entry(self, key: str) -> tuple[PromotionEntry, bytes]:
+        """Return one line of a history, and its stored bytes.
+
+        Raises: IntegrityError if it is not what belongs there; ObjectNotFound.
+        """
         body = self.store.get(key)
         entry = PromotionEntry.parse(body, self.store.uri(key))
-        if key != self._entry_key(entry.alias, entry.sequence) or entry.model != self.model:
+        if key != self.layout.entry(entry.alias, entry.sequence) or entry.model != self.model:
             raise IntegrityError(
                 f"{self.store.uri(key)} holds another place's entry: "
                 f"{entry.model}, {entry.alias}, number {entry.sequence}.",
@@ -201,15 +186,22 @@ class Registry(Versions):
             )
         return entry, body
 
+    def _publish(self, alias: str) -> None:
+        """Write what is derived from the history. The promotion is done by then: a failure is only reported."""
+        try:
+            views.rebuild(self, alias)
+        except RestillError as error:
+            logger.warning("Promoted; but a derived view is behind: %s Put it right: restill registry repair.", error)
+
     def _latest(self, alias: str) -> tuple[PromotionEntry, bytes] | None:
-        keys = self._entry_keys(alias)
-        return self._read_entry(keys[-1]) if keys else None
+        keys = self.entry_keys(alias)
+        return self.read_entry(keys[-1]) if keys else None
 
     def _own_or_conflict(self, alias: str, expected: PromotionEntry | None, version: str, nonce: str) -> PromotionEntry:
         """Return the entry directly after `expected` if it is our own; else say who came first."""
         judged = f"number {expected.sequence} ({expected.version[:SHORT]})" if expected else "no champion at all"
         try:
-            stored, _ = self._read_entry(self._entry_key(alias, expected.sequence + 1 if expected else 1))
+            stored, _ = self.read_entry(self.layout.entry(alias, expected.sequence + 1 if expected else 1))
         except ObjectNotFound as error:
             raise RegistryConflict(
                 f"Not promoted: this was judged against {judged}, which is not the last entry of its history.",
@@ -228,7 +220,7 @@ def _place(entry: PromotionEntry | None) -> tuple[int, str] | None:
     return (entry.sequence, entry.promotion_id) if entry else None
 
 
-def _previous(history: list[PromotionEntry]) -> str | None:
+def previous(history: list[PromotionEntry]) -> str | None:
     """Return the version to fall back to: a rollback undoes what came after its target, as if it had not been."""
     live: list[str] = []
     for entry in history:

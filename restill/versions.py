@@ -1,9 +1,10 @@
 """Versions on S3: immutable and whole.
 
 A version is blobs first, each under its SHA-256, and its manifest last, so who sees the manifest sees every file it
-names. Nothing is overwritten or deleted here, so a crash at any byte leaves no half version.
+names. No content is overwritten or deleted here, so a crash at any byte leaves no half version.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from restill import removals
 from restill.errors import ConfigurationError, IntegrityError, VersionNotFound
+from restill.layout import Layout
 from restill.manifests import (
     SHORT,
     Calibration,
@@ -28,8 +31,9 @@ from restill.storage.objects import ObjectNotFound, ObjectStore
 
 PARALLEL = 4  # files in flight at once
 JSON = "application/json"
-_EVIDENCE = {"predictions": ("parquet", "application/vnd.apache.parquet"), "timings": ("json", JSON)}
+_EVIDENCE = {"predictions": "application/vnd.apache.parquet", "timings": JSON}
 _REPORTS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
+_FULL_VERSION = re.compile(r"[0-9a-f]{64}")
 _VERSION_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -39,7 +43,7 @@ class Versions:
     def __init__(self, store: ObjectStore, model: str) -> None:
         self.store = store
         self.model = require_name(model, "a model")
-        self._root = f"registry/{model}"
+        self.layout = Layout(self.model)
 
     def register(
         self,
@@ -72,9 +76,18 @@ class Versions:
             lineage=lineage,
             training=training,
         )
-        for entry in entries:
+        found = [self.layout.blob(entry.sha256) for entry in entries if self._store_blob(folder / entry.path, entry)]
+        look_again = removals.keep(self.store, self.layout, found)
+        if self.is_retired(manifest.version):  # on its way out, or gone: it is wanted again
+            self.store.delete(self.layout.retired(manifest.version))
+            removals.wait(self.store, self.layout)
+            look_again = True
+        if look_again:
+            for entry in entries:
+                self._store_blob(folder / entry.path, entry)
+        self.store.create(self.layout.manifest(manifest.version), manifest.document(), content_type=JSON)
+        for entry in entries:  # a registration that slept for a day finds here what was taken from it
             self._store_blob(folder / entry.path, entry)
-        self.store.create(self._manifest_key(manifest.version), manifest.document(), content_type=JSON)
         # Read back, also when we created it: what counts is what is stored, by us or by a twin before us.
         return self.manifest(manifest.version)
 
@@ -85,6 +98,9 @@ class Versions:
             sha256: digest that the stored manifest must have, as a promotion names it.
         Raises: VersionNotFound if none or several fit; IntegrityError if it is not what was stored.
         """
+        if _FULL_VERSION.fullmatch(version):
+            with contextlib.suppress(ObjectNotFound):  # or else the error below, which says more
+                return self._read_manifest(version, sha256)[0]
         return self._read_manifest(self._resolve(version), sha256)[0]
 
     def manifest_sha256(self, version: str) -> str:
@@ -96,21 +112,28 @@ class Versions:
 
     def versions(self) -> list[Manifest]:
         """Return every version, oldest first."""
-        manifests = [self._read_manifest(version)[0] for version in self._version_ids("")]
+        manifests = []
+        for version in self.version_ids():
+            with contextlib.suppress(ObjectNotFound):  # removed since it was listed
+                manifests.append(self._read_manifest(version)[0])
         return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.version))
 
     def find(self, training_key: str, artifact_role: str) -> Manifest | None:
         """Return the newest version of that training and served role whose files are all there, or None."""
         for manifest in reversed(self.versions()):
             wanted = (manifest.lineage.training_key, manifest.artifact_role) == (training_key, artifact_role)
-            if wanted and not self._missing(manifest):
+            if wanted and not self._missing(manifest) and not self.is_retired(manifest.version):
                 return manifest
         return None
+
+    def is_retired(self, version: str) -> bool:
+        """Return whether a version, by its full id, is going to be removed or was: it is not promoted any more."""
+        return self.store.head(self.layout.retired(version)) is not None
 
     def add_verdict(self, version: str, body: bytes) -> str:
         """Store a verdict document beside a version and return the digest that a promotion names."""
         digest = hashlib.sha256(body).hexdigest()
-        self.store.create(self._verdict_key(self._resolve(version), digest), body, content_type=JSON)
+        self.store.create(self.layout.verdict(self._resolve(version), digest), body, content_type=JSON)
         return digest
 
     def verdicts(self, version: str) -> list[bytes]:
@@ -118,9 +141,9 @@ class Versions:
 
         Raises: IntegrityError if one is not what was stored.
         """
-        found = list(self.store.list(f"{self._version_folder(self._resolve(version))}/verdicts/"))
+        found = list(self.store.list(self.layout.verdict_folder(self._resolve(version))))
         found.sort(key=lambda item: (item.modified, item.key))
-        return [self._get_checked(item.key, Path(item.key).stem) for item in found]
+        return [self.get_checked(item.key, Path(item.key).stem) for item in found]
 
     def add_evidence(self, version: str, name: str, body: bytes) -> str:
         """Store what a verdict was computed from beside a version and return its digest, which the verdict names.
@@ -129,8 +152,8 @@ class Versions:
             name: `predictions` (Parquet) or `timings` (JSON).
         """
         digest = hashlib.sha256(body).hexdigest()
-        key = self._evidence_key(self._resolve(version), name, digest)
-        self.store.create(key, body, content_type=_EVIDENCE[name][1])
+        key = self.layout.evidence(self._resolve(version), name, digest)
+        self.store.create(key, body, content_type=_EVIDENCE[name])
         return digest
 
     def evidence(self, version: str, name: str, digest: str) -> bytes:
@@ -138,9 +161,9 @@ class Versions:
 
         Raises: VersionNotFound if it is not there; IntegrityError if it is not what was stored.
         """
-        key = self._evidence_key(self._resolve(version), name, digest)
+        key = self.layout.evidence(self._resolve(version), name, digest)
         try:
-            return self._get_checked(key, digest)
+            return self.get_checked(key, digest)
         except ObjectNotFound as error:
             raise VersionNotFound(
                 f"Version {version[:SHORT]} has no {name} {digest[:SHORT]}.",
@@ -150,11 +173,11 @@ class Versions:
     def use_test_split(self, test_version: str, version: str) -> None:
         """Write down that a test split decided on a version; doing it again changes nothing."""
         body = canonical_json({"version": version, "at": datetime.now(UTC).isoformat(timespec="seconds")})
-        self.store.create(f"{self._test_split_folder(test_version)}{version}.json", body, content_type=JSON)
+        self.store.create(f"{self.layout.test_split(test_version)}{version}.json", body, content_type=JSON)
 
     def test_split_uses(self, test_version: str, *, besides: str = "") -> int:
         """Return on how many versions a test split has decided, without counting `besides`."""
-        found = {Path(item.key).stem for item in self.store.list(self._test_split_folder(test_version))}
+        found = {Path(item.key).stem for item in self.store.list(self.layout.test_split(test_version))}
         return len(found - {besides})
 
     def add_report(self, version: str, verdict_sha256: str, body: bytes, suffix: str) -> str:
@@ -163,7 +186,7 @@ class Versions:
         Args:
             suffix: `html` (the page) or `md` (the model card).
         """
-        key = f"{self._version_folder(self._resolve(version))}/reports/{verdict_sha256}.{suffix}"
+        key = self.layout.report(self._resolve(version), verdict_sha256, suffix)
         self.store.create(key, body, content_type=_REPORTS[suffix])
         return self.store.uri(key)
 
@@ -197,44 +220,25 @@ class Versions:
             path = home / entry.path
             if path.is_file() and path.stat().st_size == entry.bytes and _sha256(path) == entry.sha256:
                 return
-            self.store.download(self._blob_key(entry.sha256), path, sha256=entry.sha256, progress=progress)
+            self.store.download(self.layout.blob(entry.sha256), path, sha256=entry.sha256, progress=progress)
 
         home.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
             list(pool.map(bring, (file for file in manifest.files if wanted is None or file.role in wanted)))
         return home
 
-    def _blob_key(self, digest: str) -> str:
-        return f"{self._root}/blobs/sha256/{digest}"
-
-    def _version_folder(self, version: str) -> str:
-        return f"{self._root}/versions/{version}"
-
-    def _manifest_key(self, version: str) -> str:
-        return f"{self._version_folder(version)}/manifest.json"
-
-    def _verdict_key(self, version: str, digest: str) -> str:
-        return f"{self._version_folder(version)}/verdicts/{digest}.json"
-
-    def _evidence_key(self, version: str, name: str, digest: str) -> str:
-        return f"{self._version_folder(version)}/{name}/{digest}.{_EVIDENCE[name][0]}"
-
-    def _test_split_folder(self, test_version: str) -> str:
-        return f"{self._root}/test-splits/{test_version or 'none'}/"
-
-    def _version_ids(self, beginning: str) -> list[str]:
-        start = len(self._version_folder(""))
-        found = self.store.list(self._version_folder(beginning))
+    def version_ids(self, beginning: str = "") -> list[str]:
+        """Return the full ids of the stored versions that begin so."""
         return [
-            item.key[start : start + 64]
-            for item in found
-            if item.key.endswith("/manifest.json") and len(item.key) == start + 64 + len("/manifest.json")
+            version
+            for item in self.store.list(self.layout.version(beginning))
+            if (version := self.layout.version_of(item.key)) and item.key == self.layout.manifest(version)
         ]
 
     def _resolve(self, version: str) -> str:
         """Return the full id that `version` begins, of a version that has its manifest."""
         wanted = version.strip().lower()
-        found = self._version_ids(wanted) if _VERSION_PREFIX.fullmatch(wanted) else []
+        found = self.version_ids(wanted) if _VERSION_PREFIX.fullmatch(wanted) else []
         if not found:
             raise VersionNotFound(
                 f"{self.model} has no version {version!r}.",
@@ -249,8 +253,8 @@ class Versions:
 
     def _read_manifest(self, version: str, sha256: str | None = None) -> tuple[Manifest, str]:
         """Return a manifest and the digest of its stored bytes; the id in it must be the one asked for."""
-        key = self._manifest_key(version)
-        body = self._get_checked(key, sha256) if sha256 is not None else self.store.get(key)
+        key = self.layout.manifest(version)
+        body = self.get_checked(key, sha256) if sha256 is not None else self.store.get(key)
         return self._parse_manifest(body, version), hashlib.sha256(body).hexdigest()
 
     def cached_manifest(self, version: str, folder: Path, sha256: str) -> Manifest:
@@ -264,11 +268,11 @@ class Versions:
         """
         path = folder / f"{version}.manifest.json"
         if not path.is_file() or _sha256(path) != sha256:
-            self.store.download(self._manifest_key(version), path, sha256=sha256)
+            self.store.download(self.layout.manifest(version), path, sha256=sha256)
         return self._parse_manifest(path.read_bytes(), version)
 
     def _parse_manifest(self, body: bytes, version: str) -> Manifest:
-        place = self.store.uri(self._manifest_key(version))
+        place = self.store.uri(self.layout.manifest(version))
         manifest = Manifest.parse(body, place)
         if manifest.version != version or manifest.model != self.model:
             raise IntegrityError(
@@ -278,13 +282,15 @@ class Versions:
             )
         return manifest
 
-    def _get_checked(self, key: str, digest: str) -> bytes:
+    def get_checked(self, key: str, digest: str) -> bytes:
+        """Return the bytes of an object that must have a digest. Raises: IntegrityError if they do not."""
         body = self.store.get(key)
         if (found := hashlib.sha256(body).hexdigest()) != digest:
-            raise self._wrong(key, digest, found)
+            raise self.wrong(key, digest, found)
         return body
 
-    def _wrong(self, key: str, expected: str, found: str) -> IntegrityError:
+    def wrong(self, key: str, expected: str, found: str) -> IntegrityError:
+        """Return the error of an object that holds other bytes than were promised."""
         return IntegrityError(
             f"{self.store.uri(key)} does not hold the promised bytes: expected SHA-256 {expected}, found {found}.",
             hint="The stored object was damaged or replaced. Restore it, or promote another version.",
@@ -293,23 +299,26 @@ class Versions:
     def _missing(self, manifest: Manifest) -> list[str]:
         """Return a line for each file of a version that is not stored with its size."""
         with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-            found = list(pool.map(lambda file: self.store.head(self._blob_key(file.sha256)), manifest.files))
+            found = list(pool.map(lambda file: self.store.head(self.layout.blob(file.sha256)), manifest.files))
         return [
-            f"{file.path} is not stored with its {file.bytes:,} bytes ({self._blob_key(file.sha256)})"
+            f"{file.path} is not stored with its {file.bytes:,} bytes ({self.layout.blob(file.sha256)})"
             for file, info in zip(manifest.files, found, strict=True)
             if info is None or info.size != file.bytes
         ]
 
-    def _store_blob(self, path: Path, entry: FileEntry) -> None:
-        key = self._blob_key(entry.sha256)
+    def _store_blob(self, path: Path, entry: FileEntry) -> bool:
+        """Store a file unless it is stored; returns whether it was."""
+        key = self.layout.blob(entry.sha256)
         stored = self.store.head(key)  # a refused upload would still cost its bytes
-        if stored is None and not self.store.create(key, path):
+        was_there = stored is not None
+        if stored is None and not self.store.create(key, path, sha256=entry.sha256):
             stored = self.store.head(key)
         if stored is not None and stored.size != entry.bytes:
             raise IntegrityError(
                 f"{self.store.uri(key)} has {stored.size:,} bytes where {entry.path} has {entry.bytes:,}.",
                 hint="The stored object was damaged. Remove it, then register again.",
             )
+        return was_there
 
 
 def _describe(folder: Path, path: str, role: str) -> FileEntry:

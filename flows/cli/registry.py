@@ -122,6 +122,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="Why; kept in the history for ever.")],
     by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
     force: Annotated[bool, typer.Option(help="Promote though the gates did not pass it; needs --by.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a judged version champion by hand. What no gate passed needs --force, which the history shows for ever."""
     import getpass
@@ -139,6 +140,9 @@ def promote(
         by=by or getpass.getuser(),
         force=force,
     )
+    if as_json:
+        screen.print_json(entry.model_dump(mode="json"))
+        return
     screen.out.print(
         f"Champion is now {entry.version[:12]} (number {entry.sequence})"
         f"{', [bold red]forced[/]: the history shows it as such' if entry.forced else ''}."
@@ -150,12 +154,16 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why; kept in the history for ever.")],
     to: Annotated[str | None, typer.Option(help="Version to go back to; default: the one live before.")] = None,
     by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Make an earlier version champion again, as a new entry of the history."""
     import getpass
 
     settings = load_settings()
     entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by or getpass.getuser())
+    if as_json:
+        screen.print_json(entry.model_dump(mode="json"))
+        return
     screen.out.print(
         f"Champion is now {entry.version[:12]} (number {entry.sequence}). It is not promoted away by itself "
         "until a new student passes every gate."
@@ -163,12 +171,95 @@ def rollback(
 
 
 @app.command()
-def verify() -> None:
-    """Check the promotion history and every stored file against its digest."""
+def verify(as_json: Json = False) -> None:
+    """Check every history, manifest, verdict and stored file against the digests that promise them."""
+    from restill import verification
+
     settings = load_settings()
-    with screen.out.status("Reading and hashing every file …"):
-        problems = _registry(settings).verify(settings.registry.alias)
-    for problem in problems:
-        screen.out.print(f"[red]✘[/] {escape(problem)}")
-    screen.out.print("The registry is whole." if not problems else f"{len(problems)} problems.")
-    raise typer.Exit(1 if problems else 0)
+    registry = _registry(settings)
+    with screen.err.status("Reading and hashing every file …"):
+        found = verification.check(registry)
+    if as_json:
+        screen.print_json(
+            {
+                "whole": not found.problems,
+                "problems": list(found.problems),
+                "entries": found.entries,
+                "versions": found.versions,
+                "objects": found.objects,
+                "bytes": found.bytes,
+            }
+        )
+    else:
+        for problem in found.problems:
+            screen.out.print(f"[red]✘[/] {escape(problem)}")
+        screen.out.print(
+            f"{'The registry is whole' if not found.problems else f'{len(found.problems)} problems'}: "
+            f"{found.entries} entries, {found.versions} versions, {found.objects} files, {found.bytes:,} bytes read."
+        )
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    grace_days: Annotated[float, typer.Option(help="Nothing younger than so many days is removed.")] = 7.0,
+    keep: Annotated[
+        int | None, typer.Option(help="Keep so many champions of each alias; default: every one that ever was.")
+    ] = None,
+    expire_candidates_days: Annotated[
+        float | None, typer.Option(help="Versions that were never promoted go when they are so old; default: never.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove files that no version names; versions only when asked to, in two runs a grace period apart."""
+    from datetime import timedelta
+
+    from restill import retention
+
+    settings = load_settings()
+    policy = retention.Policy(
+        grace=timedelta(days=grace_days),
+        keep=keep,
+        candidates=timedelta(days=expire_candidates_days) if expire_candidates_days is not None else None,
+    )
+    done = retention.collect(_registry(settings), policy, dry_run=dry_run)
+    if as_json:
+        screen.print_json(
+            {
+                "dry_run": dry_run,
+                "removed": [{"key": item.key, "bytes": item.size} for item in done.removed],
+                "bytes": done.bytes,
+                "retired": done.retired,
+                "recalled": done.recalled,
+                "left": done.left,
+            }
+        )
+        return
+    for item in done.removed:
+        screen.out.print(f"  {item.size:>14,} bytes  {escape(item.key)}")
+    for version in done.retired:
+        screen.out.print(f"  version {version[:12]} is retired; a run after the grace period removes it")
+    for version in done.recalled:
+        screen.out.print(f"  version {version[:12]} is not retired any more")
+    if done.left:
+        screen.out.print(f"{len(done.left)} objects were left because this machine was too slow. Run it again.")
+    screen.out.print(f"{'Would remove' if dry_run else 'Removed'} {len(done.removed)} objects, {done.bytes:,} bytes.")
+
+
+@app.command()
+def repair(as_json: Json = False) -> None:
+    """Write what is derived from the history again: the pointer for scripts and TensorFlow Serving's directory."""
+    from restill import views
+
+    settings = load_settings()
+    registry = _registry(settings)
+    done = {alias: views.rebuild(registry, alias, thorough=True) for alias in registry.aliases()}
+    if as_json:
+        screen.print_json(done)
+        return
+    for keys in done.values():
+        for key in keys:
+            screen.out.print(f"  put right: {escape(key)}")
+    if not any(done.values()):
+        screen.out.print("Nothing was to be repaired. Damaged versions and histories: restill registry verify.")

@@ -9,6 +9,8 @@ _RIGHTS = {
     "look up": "s3:GetObject",
     "write": "s3:PutObject",
     "delete": "s3:DeleteObject",
+    "copy to": "s3:PutObject",
+    "touch": "s3:PutObject",
     "list": "s3:ListBucket",
     "find the bucket": "s3:ListBucket",
     "create the bucket": "s3:CreateBucket",

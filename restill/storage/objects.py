@@ -1,20 +1,22 @@
 """The S3 client: a few operations, each either done or refused with a message for a person.
 
-Every commit record of Restill is one conditional PUT (`If-None-Match: *`), so that is the one write there is. Digests
-are our own SHA-256: an ETag is not a content digest. Light imports only, because serving loads this module.
+Every commit record of Restill is one conditional PUT (`create`). What else writes (`replace`, `copy`, `touch`) is for
+what can be made again, or writes the bytes that are there. Digests are our own SHA-256: an ETag is no content digest.
+Light imports only, because serving loads this module.
 """
 
+import base64
 import contextlib
 import hashlib
 import http
 import ipaddress
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -23,15 +25,18 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
-from restill.errors import (
-    AccessDenied,
-    ConfigurationError,
-    IntegrityError,
-    StorageUnreachable,
-    StorageUnsuitable,
-    VersionNotFound,
+from restill.errors import AccessDenied, ConfigurationError, IntegrityError, StorageUnreachable
+from restill.storage.fence import ExpiringDelete
+from restill.storage.refusals import (
+    CREATE_BUCKET,
+    WRITE,
+    AnswerBroken,
+    Busy,
+    Connection,
+    ObjectNotFound,
+    Refusals,
+    Taken,
 )
-from restill.storage.denials import denied
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -39,30 +44,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.literals import BucketLocationConstraintType
     from mypy_boto3_s3.type_defs import ListObjectsV2RequestPaginateTypeDef
 
+__all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore"]
+
 MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3's limit; multipart uploads are not conditional on every server
 CHUNK_BYTES = 1024**2
 CONFLICT_ATTEMPTS = 8
-DOWNLOAD_ATTEMPTS = 3
+READ_ATTEMPTS = 3
 LONGEST_LINK_SECONDS = 7 * 24 * 60 * 60  # that S3 presigns for
-WRITE, CREATE_BUCKET = "write", "create the bucket"  # operations whose refusals have a meaning of their own
-FULL_DISK_SHARE = 0.015  # the embedded server refuses writes when less than 1 % of its disk is free
-
-
-class ObjectNotFound(VersionNotFound):
-    """No object under that key. A kind of VersionNotFound, so the command line reports both alike."""
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Where objects are and how to sign requests for them."""
-
-    endpoint_url: str | None  # None: Amazon's own, from the region
-    region: str
-    bucket: str
-    prefix: str  # without slashes at the ends; empty for none
-    access_key_id: str | None = field(default=None, repr=False)
-    secret_access_key: str | None = field(default=None, repr=False)
-    data_dir: Path | None = None  # the embedded server's folder, to tell a full disk from other refusals
 
 
 @dataclass(frozen=True)
@@ -80,21 +68,23 @@ class ObjectStore:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._refusals = Refusals(connection)
         endpoint = connection.endpoint_url
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=3,
             read_timeout=60,
             max_pool_connections=32,
-            # Old and small servers do not know boto3's newer default checksums. The signed payload hash
-            # protects uploads and our own SHA-256 protects downloads.
+            # Old and small servers do not know boto3's newer default checksums. Content-MD5
+            # protects uploads, which every server knows, and our own SHA-256 protects downloads.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            signature_version="s3v4",  # also for presigned addresses: newer servers know no other
             s3={"payload_signing_enabled": True, "addressing_style": "path" if endpoint else "auto"},
             # botocore would send even loopback requests to a proxy named in the environment.
             proxies={} if endpoint and _is_loopback(endpoint) else None,
         )
-        with self._translated("connect"), _plain_endpoint(endpoint):
+        with self._refusals.translated("connect"), _plain_endpoint(endpoint):
             self._client: S3Client = boto3.session.Session().client(
                 "s3",
                 endpoint_url=endpoint,
@@ -113,9 +103,22 @@ class ObjectStore:
 
         Raises: ObjectNotFound; StorageUnreachable.
         """
-        with self._translated("read", key):
-            answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
-            return answer["Body"].read()
+        return self.get_tagged(key)[0]
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return the bytes of a small object and the ETag by which `replace` knows that it is still the same.
+
+        Raises: ObjectNotFound; StorageUnreachable.
+        """
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                with self._refusals.translated("read", key):
+                    answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
+                    return answer["Body"].read(), answer["ETag"]
+            except AnswerBroken:
+                if attempt == READ_ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def download(
         self,
@@ -137,17 +140,11 @@ class ObjectStore:
         digest = hashlib.sha256()
         try:
             with part.open("wb") as file:
-                for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
-                    try:
-                        for chunk in self._stream(key, offset=file.tell()):
-                            file.write(chunk)
-                            digest.update(chunk)
-                            if progress is not None:
-                                progress(len(chunk))
-                        break
-                    except StorageUnreachable:
-                        if attempt == DOWNLOAD_ATTEMPTS or file.tell() == 0:
-                            raise  # before the first byte boto3 has already retried by itself
+                for chunk in self._chunks(key):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    if progress is not None:
+                        progress(len(chunk))
             if sha256 is not None and digest.hexdigest() != sha256:
                 raise IntegrityError(
                     f"{self.uri(key)} does not hold the promised bytes: "
@@ -164,18 +161,28 @@ class ObjectStore:
         Raises: ObjectNotFound; StorageUnreachable.
         """
         digest = hashlib.sha256()
-        for chunk in self._stream(key, offset=0):
+        for chunk in self._chunks(key):
             digest.update(chunk)
         return digest.hexdigest()
 
-    def create(self, key: str, body: bytes | Path, *, content_type: str = "application/octet-stream") -> bool:
-        """Write an object unless its key is taken (one PUT with `If-None-Match: *`).
+    def create(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        content_type: str = "application/octet-stream",
+        sha256: str | None = None,
+    ) -> bool:
+        """Write an object unless its key is taken (one PUT with `If-None-Match: *`); the server checks its MD5.
+
+        Args:
+            sha256: hex digest that a file must still have.
 
         Returns: True if this call is known to have created it, False if it was there. A write whose answer
         was lost on the way also gives False, because boto3's own retry finds the key taken: whoever must know
         reads the object back and looks for a mark of its own.
-        Raises: ConfigurationError for a file above S3's 5 GB for one PUT; StorageUnsuitable if the server
-        does not know the condition; StorageUnreachable.
+        Raises: ConfigurationError for a file above S3's 5 GB for one PUT; IntegrityError if the file was changed;
+            StorageUnsuitable if the server does not know the condition; StorageUnreachable.
         """
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         if size > MAX_SINGLE_PUT_BYTES:
@@ -186,18 +193,19 @@ class ObjectStore:
             )
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
-                with self._translated(WRITE, key), _opened(body) as content:
+                with self._refusals.translated(WRITE, key), _opened(body, sha256) as (content, md5):
                     self._client.put_object(
                         Bucket=self.connection.bucket,
                         Key=self._full(key),
                         Body=content,
                         ContentType=content_type,
+                        ContentMD5=md5,
                         IfNoneMatch="*",
                     )
                 return True
-            except _Taken:
+            except Taken:
                 return False
-            except _Busy:  # 409: a write to the same key was under way; S3 asks for another try
+            except Busy:  # 409: a write to the same key was under way; S3 asks for another try
                 time.sleep(min(2.0, 0.05 * 2**attempt))
         raise StorageUnreachable(
             f"{self.uri(key)} answered {CONFLICT_ATTEMPTS} times that another write is under way.",
@@ -210,7 +218,7 @@ class ObjectStore:
         Raises: StorageUnreachable.
         """
         try:
-            with self._translated("look up", key):
+            with self._refusals.translated("look up", key):
                 answer = self._client.head_object(Bucket=self.connection.bucket, Key=self._full(key))
         except ObjectNotFound:
             return None
@@ -228,7 +236,7 @@ class ObjectStore:
         asked: ListObjectsV2RequestPaginateTypeDef = {"Bucket": self.connection.bucket, "Prefix": self._full(prefix)}
         if after:
             asked["StartAfter"] = self._full(after)
-        with self._translated("list", prefix):
+        with self._refusals.translated("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(**asked)
             for page in pages:
                 found += [
@@ -243,15 +251,95 @@ class ObjectStore:
 
         Raises: StorageUnreachable.
         """
-        with self._translated("delete", key):
+        with self._refusals.translated("delete", key):
             self._client.delete_object(Bucket=self.connection.bucket, Key=self._full(key))
+
+    def replace(self, key: str, body: bytes, *, etag: str | None, content_type: str) -> bool:
+        """Write a small object that can be made again, if it still is as it was read (`If-Match`).
+
+        Args:
+            etag: what `get_tagged` gave; None if there was no object.
+        Returns: whether it is known to be written; after a lost answer also False though it was. Read it back.
+        Raises: StorageUnreachable.
+        """
+        if etag is None:
+            return self.create(key, body, content_type=content_type)
+        try:
+            with self._refusals.translated(WRITE, key):
+                self._client.put_object(
+                    Bucket=self.connection.bucket,
+                    Key=self._full(key),
+                    Body=body,
+                    ContentType=content_type,
+                    ContentMD5=_md5(body),
+                    IfMatch=etag,
+                )
+        except (Taken, Busy, ObjectNotFound):  # changed meanwhile; being written; gone
+            return False
+        return True
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the server over whatever is at `target`; no bytes come here.
+
+        Raises: ObjectNotFound if there is no source; StorageUnreachable.
+        """
+        bucket = self.connection.bucket
+        with self._refusals.translated("copy to", target):
+            self._client.copy_object(
+                Bucket=bucket, Key=self._full(target), CopySource={"Bucket": bucket, "Key": self._full(source)}
+            )
+
+    def touch(self, key: str) -> bool:
+        """Make an object's time the present by copying it onto itself; its bytes stay. Returns whether it is there.
+
+        Raises: StorageUnreachable.
+        """
+        bucket = self.connection.bucket
+        try:
+            with self._refusals.translated("touch", key):
+                self._client.copy_object(
+                    Bucket=bucket,
+                    Key=self._full(key),
+                    CopySource={"Bucket": bucket, "Key": self._full(key)},
+                    MetadataDirective="REPLACE",  # without a change S3 refuses to copy an object onto itself
+                    Metadata={"touched": secrets.token_hex(4)},
+                )
+        except ObjectNotFound:
+            return False
+        return True
+
+    def clock(self) -> datetime:
+        """Return the server's time (UTC, whole seconds), which the times of its objects are in.
+
+        Raises: StorageUnreachable.
+        """
+        with self._refusals.translated("ask for the time"):
+            try:
+                metadata = self._client.head_bucket(Bucket=self.connection.bucket)["ResponseMetadata"]
+            except botocore.exceptions.ClientError as error:
+                metadata = error.response["ResponseMetadata"]
+                # A role that may list only below its prefix is refused, by a server that says when.
+                if metadata["HTTPStatusCode"] != http.HTTPStatus.FORBIDDEN or "date" not in metadata["HTTPHeaders"]:
+                    raise
+            return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
+
+    def expiring_delete(self, key: str, *, seconds: int) -> ExpiringDelete:
+        """Return a deletion signed now: the server itself refuses it when `seconds` have passed.
+
+        Raises: StorageUnreachable if there are no credentials to sign with.
+        """
+        with self._refusals.translated("presign", key):
+            address = self._client.generate_presigned_url(
+                "delete_object", Params={"Bucket": self.connection.bucket, "Key": self._full(key)}, ExpiresIn=seconds
+            )
+        return ExpiringDelete(address, self.uri(key), direct=_is_loopback(address))
 
     def presign(self, key: str, *, seconds: int) -> str:
         """Return a web address that reads `key` without credentials for that many seconds.
 
         Raises: StorageUnreachable if there are no credentials to sign with.
         """
-        with self._translated("presign", key):
+        with self._refusals.translated("presign", key):
             return self._client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self.connection.bucket, "Key": self._full(key)},
@@ -265,7 +353,7 @@ class ObjectStore:
         """
         bucket = self.connection.bucket
         try:
-            with self._translated("find the bucket"):
+            with self._refusals.translated("find the bucket"):
                 self._client.head_bucket(Bucket=bucket)
             return
         except AccessDenied:  # a role that may list only below its prefix: the first read or write tells
@@ -273,13 +361,13 @@ class ObjectStore:
         except ObjectNotFound:
             pass
         try:
-            with self._translated(CREATE_BUCKET):
+            with self._refusals.translated(CREATE_BUCKET):
                 if self.connection.endpoint_url is None and self.connection.region != "us-east-1":
                     region = cast("BucketLocationConstraintType", self.connection.region)
                     self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
                 else:
                     self._client.create_bucket(Bucket=bucket)
-        except _Taken:
+        except Taken:
             return  # another process was quicker
 
     def probe_conditional_writes(self) -> None:
@@ -291,31 +379,35 @@ class ObjectStore:
         try:
             self.create(one_by_one, b"first")
             if self.create(one_by_one, b"second"):
-                raise self._unsuitable("it replaced an object that a conditional write must not replace")
+                raise self._refusals.unsuitable("it replaced an object that a conditional write must not replace")
             with ThreadPoolExecutor(max_workers=8) as pool:
                 winners = sum(pool.map(lambda number: self.create(at_once, b"%d" % number), range(8)))
             if winners > 1:
-                raise self._unsuitable(f"of eight conditional writes at once it let {winners} win")
+                raise self._refusals.unsuitable(f"of eight conditional writes at once it let {winners} win")
         finally:
             # A failure here must not hide the answer above; a few bytes under .probe/ do no harm.
             with contextlib.suppress(StorageUnreachable):
                 self.delete(one_by_one)
                 self.delete(at_once)
 
-    def _unsuitable(self, what: str) -> StorageUnsuitable:
-        return StorageUnsuitable(
-            f"The object store at {self._place()} ignores conditional writes (If-None-Match): {what}.",
-            hint="Promotions could overwrite each other there. Use AWS S3 or a server with conditional PUT.",
-        )
-
     def _full(self, key: str) -> str:
         return f"{self.connection.prefix}/{key}" if self.connection.prefix else key
 
-    def _place(self) -> str:
-        return self.connection.endpoint_url or f"AWS S3 ({self.connection.region})"
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes; a stream that breaks is taken up where it broke."""
+        offset = 0
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                for chunk in self._stream(key, offset=offset):
+                    offset += len(chunk)
+                    yield chunk
+                return
+            except AnswerBroken:
+                if attempt == READ_ATTEMPTS:
+                    raise
 
     def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
-        with self._translated("read", key):
+        with self._refusals.translated("read", key):
             if offset:
                 answer = self._client.get_object(
                     Bucket=self.connection.bucket, Key=self._full(key), Range=f"bytes={offset}-"
@@ -326,99 +418,35 @@ class ObjectStore:
             with contextlib.closing(body):
                 yield from body.iter_chunks(CHUNK_BYTES)
 
-    @contextlib.contextmanager
-    def _translated(self, operation: str, key: str | None = None) -> Iterator[None]:
-        """Turn botocore's errors into ours; nothing of botocore leaves this module."""
-        where = f"{self._place()}, bucket {self.connection.bucket}" + (f", key {key}" if key else "")
-        try:
-            yield
-        except botocore.exceptions.ClientError as error:
-            raise self._refusal(error, operation, where, key) from error
-        except (
-            botocore.exceptions.NoCredentialsError,
-            botocore.exceptions.PartialCredentialsError,
-            botocore.exceptions.CredentialRetrievalError,
-            botocore.exceptions.ProfileNotFound,
-        ) as error:
-            raise StorageUnreachable(
-                f"There are no usable credentials to {operation} at {where}: {error}.",
-                hint="Set RESTILL_STORAGE__ACCESS_KEY_ID and …__SECRET_ACCESS_KEY, or AWS_… variables.",
-            ) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise StorageUnreachable(
-                f"Could not {operation} at {where}: {str(error).rstrip('.')}.",
-                hint="Check storage.endpoint_url, and that the server runs and can be reached from here.",
-            ) from error
-
-    def _refusal(
-        self, error: botocore.exceptions.ClientError, operation: str, where: str, key: str | None
-    ) -> Exception:
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        said = error.response.get("Error", {}).get("Message", "") or code
-        if operation == WRITE and status == http.HTTPStatus.PRECONDITION_FAILED:
-            return _Taken(said)
-        if operation == WRITE and status == http.HTTPStatus.CONFLICT:
-            return _Busy(said)
-        if operation == CREATE_BUCKET and status == http.HTTPStatus.CONFLICT:
-            return _Taken(said)
-        if code == "NoSuchBucket" and key is not None:
-            return StorageUnreachable(
-                f"Could not {operation} at {where}: there is no such bucket.",
-                hint="Correct storage.bucket, or create the bucket.",
-            )
-        if status == http.HTTPStatus.NOT_FOUND:
-            return ObjectNotFound(f"There is no object at {where}.")
-        if status == http.HTTPStatus.FORBIDDEN and code in ("AccessDenied", "403"):
-            return denied(operation, where, key, said)
-        if status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
-            return StorageUnreachable(
-                f"{where} refused to {operation}: {said.rstrip('.')} ({code}).",
-                hint="Check the credentials in RESTILL_STORAGE__… or AWS_… and what their role may do there.",
-            )
-        if status == http.HTTPStatus.NOT_IMPLEMENTED:
-            return self._unsuitable("it answered 'not implemented'")
-        if self._disk_is_full():
-            return StorageUnreachable(
-                f"The disk of {self.connection.data_dir} is full: the embedded S3 server cannot {operation}.",
-                hint="Free some space on that disk; the server accepts writes again above 1 % free.",
-            )
-        return StorageUnreachable(
-            f"{where} could not {operation}: {said.rstrip('.')} (HTTP {status}, {code}).",
-            hint="Look into the server's log; a full disk is a common reason.",
-        )
-
-    def _disk_is_full(self) -> bool:
-        if self.connection.data_dir is None:
-            return False
-        try:
-            usage = shutil.disk_usage(self.connection.data_dir)
-        except OSError:
-            return False
-        return usage.free < FULL_DISK_SHARE * usage.total
-
 
 def _whole(time: datetime) -> datetime:
     """Return a time as HEAD tells it: a listing may have fractions of a second, a header has none."""
     return time.replace(microsecond=0)
 
 
-class _Taken(Exception):
-    """The condition of a write did not hold."""
-
-
-class _Busy(Exception):
-    """Another write to the same key was under way."""
-
-
 @contextlib.contextmanager
-def _opened(body: bytes | Path) -> Iterator[bytes | IO[bytes]]:
-    """Yield what boto3 takes as a body; a file is read as it is sent, never held in memory."""
+def _opened(body: bytes | Path, sha256: str | None) -> Iterator[tuple[bytes | IO[bytes], str]]:
+    """Yield what boto3 takes as a body and its MD5; a file is read as it is sent, never held in memory."""
     if isinstance(body, bytes):
-        yield body
+        yield body, _md5(body)
         return
     with body.open("rb") as file:
-        yield file
+        md5, own = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        while chunk := file.read(CHUNK_BYTES):
+            md5.update(chunk)
+            own.update(chunk)
+        if sha256 is not None and own.hexdigest() != sha256:
+            raise IntegrityError(
+                f"{body} was changed while it was stored: expected SHA-256 {sha256}, found {own.hexdigest()}.",
+                hint="Let nothing write there, then run it again.",
+            )
+        file.seek(0)
+        yield file, base64.b64encode(md5.digest()).decode()
+
+
+def _md5(body: bytes) -> str:
+    """Return the MD5 that a server checks what arrived against. Not all of them check the signed payload hash."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 import json
 import math
+import runpy
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from restill.errors import ConfigurationError, IntegrityError
-from restill.manifests import Calibration, FileEntry, Lineage, Manifest, canonical_json, make_manifest
+from restill.manifests import (
+    Calibration,
+    FileEntry,
+    Lineage,
+    Manifest,
+    PromotionEntry,
+    canonical_json,
+    make_manifest,
+)
 
 LINEAGE = Lineage(
     git_commit="abc",
@@ -83,6 +93,34 @@ def test_a_newer_major_schema_is_refused_by_name():
     with pytest.raises(ConfigurationError, match=r"2\.0") as caught:
         Manifest.parse(canonical_json(content), "here")
     assert "Upgrade" in caught.value.hint
+
+
+def test_a_newer_entry_keeps_its_fields_and_a_newer_major_one_is_refused():
+    entry = PromotionEntry(
+        model="default",
+        alias="champion",
+        sequence=1,
+        version="a" * 64,
+        manifest_sha256="b" * 64,
+        promotion_id="x",
+        action="promote",
+        reason="",
+        promoted_by="me",
+        at=datetime(2026, 11, 1, tzinfo=UTC),
+        replaces_sequence=None,
+        previous_entry_sha256=None,
+        verdict_sha256=None,
+    )
+    content = json.loads(entry.document()) | {"schema_version": "1.9", "approved_by": ["a", "b"]}
+    assert json.loads(PromotionEntry.parse(canonical_json(content), "here").document()) == content
+    with pytest.raises(ConfigurationError, match=r"3\.1"):
+        PromotionEntry.parse(canonical_json(content | {"schema_version": "3.1"}), "here")
+
+
+def test_the_schemas_in_the_docs_are_current():
+    folder = Path(__file__).parents[2] / "docs/schemas"
+    current = runpy.run_path(str(folder / "export.py"))["schemas"]()
+    assert {path.name: path.read_text("utf-8") for path in folder.glob("*.json")} == current
 
 
 @pytest.mark.parametrize(

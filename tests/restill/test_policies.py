@@ -12,6 +12,7 @@ from registered import artifact, register
 from restill import batches, forgotten, judging, ledger, policies, provenance, storage
 from restill.errors import AccessDenied, ConfigurationError
 from restill.gates import Verdict
+from restill.layout import EVIDENCE, Layout
 from restill.logits import jobs, places
 from restill.measurements.latency import orders
 from restill.policies import BUCKET, COLLECTOR, PLACES, PROMOTER, READER, TRAINER, Role, documents, who_may
@@ -107,13 +108,13 @@ def test_nobody_but_the_promoter_writes_an_alias():
 
 def test_every_place_is_one_that_the_code_writes_to():
     """The places are spelt out in `policies`, which imports nothing; here they are held against the code's own."""
-    registry = Registry.__new__(Registry)
-    registry.model, registry._root = "default", "registry/default"
+    layout = Layout("default")
     digest = "a" * 64
     keys = [
-        *(registry._blob_key(digest), registry._manifest_key(digest), registry._verdict_key(digest, digest)),
-        *(registry._evidence_key(digest, name, digest) for name in ("predictions", "timings")),
-        *(registry._entry_key("champion", 1), registry._test_split_folder("t") + "v.json"),
+        *(layout.blob(digest), layout.manifest(digest), layout.verdict(digest, digest)),
+        *(layout.evidence(digest, name, digest) for name in EVIDENCE),
+        *(layout.report(digest, digest, "html"), layout.entry("champion", 1), layout.test_split("t") + "v.json"),
+        *(layout.pointer("champion"), layout.serving("champion") + "1/saved_model.pb"),
         *(places.shard_key(digest, "s"), places.work_key(digest, "s"), places.plan_key(digest, "p")),
         *(f"{orders.ROOT}x/order.json", f"{ledger.FOLDER}/x/accepted.json", f"{judging.REPORTS}/x/summary.md"),
         *(records.key(digest[:32]), f"{forgotten.FOLDER}/x.json", working_copy.key(digest[:32])),

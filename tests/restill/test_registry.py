@@ -1,20 +1,14 @@
-import http.client
 import json
-import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 import pytest
+from proxies import RESET_AFTER, at_number, faulty
 from registered import FILES, artifact, register
 
 from restill.errors import ConfigurationError, IntegrityError, RegistryConflict, StorageUnreachable, VersionNotFound
-from restill.manifests import PromotionEntry, canonical_json
+from restill.manifests import canonical_json
 from restill.registry import Registry
-from restill.storage import ObjectStore
 
 
 def promote(registry, manifest, expected, **more):
@@ -149,33 +143,6 @@ def test_the_first_promotion_and_the_next(registry, versions):
     assert registry.verify("champion") == []
 
 
-def test_of_many_promoters_exactly_one_wins_each_number(registry, versions):
-    expected = None
-    clients = [Registry(ObjectStore(registry.store.connection), "default") for _ in range(4)]
-    for _ in range(5):
-        ready = threading.Barrier(16)
-
-        def attempt(number, ready=ready, expected=expected):
-            own = clients[number % 4]
-            ready.wait(timeout=30)
-            try:
-                return promote(own, versions[number % 3], expected, promoted_by=f"promoter {number}")
-            except RegistryConflict as conflict:
-                return conflict
-
-        with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(attempt, range(16)))
-        won = [answer for answer in answers if isinstance(answer, PromotionEntry)]
-        assert len(won) == 1
-        assert registry.champion("champion") == won[0]
-        for answer in answers:
-            if isinstance(answer, RegistryConflict):
-                assert f"by {won[0].promoted_by} at" in str(answer)
-        expected = won[0]
-    assert [entry.sequence for entry in registry.history("champion")] == [1, 2, 3, 4, 5]
-    assert registry.verify("champion") == []
-
-
 def test_who_was_overtaken_cannot_promote(registry, versions):
     first = promote(registry, versions[0], None)
     promote(registry, versions[1], first, promoted_by="the quick one")
@@ -202,72 +169,13 @@ def test_a_promotion_names_a_stored_verdict_and_version(registry, versions):
     assert registry.history("champion") == []
 
 
-class LossyProxy(ThreadingHTTPServer):
-    """Passes requests on; where `lose` says so, hangs up after the server has done what was asked."""
-
-    daemon_threads = True
-
-    def __init__(self, upstream, lose):
-        super().__init__(("127.0.0.1", 0), _Passing)
-        self.upstream, self.lose, self.seen = upstream, lose, []
-
-
-class _Passing(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: LossyProxy
-
-    def log_message(self, *arguments):
-        pass
-
-    def _pass_on(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
-        upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            if name.lower() not in ("expect", "connection"):
-                upstream.putheader(name, value)
-        upstream.endheaders(body)
-        answer = upstream.getresponse()
-        content = answer.read()
-        self.server.seen.append((self.command, self.path, answer.status))
-        if self.server.lose(self.command, self.path, answer.status):
-            self.close_connection = True
-            return
-        self.send_response_only(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("connection", "transfer-encoding"):
-                self.send_header(name, value)
-        if "content-length" not in {name.lower() for name, _ in answer.getheaders()}:
-            self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-        upstream.close()
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass_on  # noqa: N815
-
-
-@contextmanager
-def lossy(store, lose):
-    proxy = LossyProxy(urlsplit(store.connection.endpoint_url).netloc, lose)
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    try:
-        address = f"http://127.0.0.1:{proxy.server_address[1]}"
-        yield proxy, Registry(ObjectStore(replace(store.connection, endpoint_url=address)), "default")
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
-
-
 def is_entry(command, path):
     return command == "PUT" and "/aliases/" in path
 
 
 def test_a_promoter_whose_answer_was_lost_recognises_its_own_entry(registry, versions):
     """The server applies the PUT, the answer is lost, boto3 tries again and is told 412: it has won all the same."""
-    with lossy(registry.store, lambda command, path, status: is_entry(command, path) and status == 200) as (proxy, own):
+    with faulty(registry.store, at_number(0, RESET_AFTER, is_entry)) as (proxy, own):
         entry = promote(own, versions[0], None)
     assert [status for command, path, status in proxy.seen if is_entry(command, path)] == [200, 412]
     assert registry.history("champion") == [entry]
@@ -276,7 +184,7 @@ def test_a_promoter_whose_answer_was_lost_recognises_its_own_entry(registry, ver
 def test_a_promoter_that_never_hears_back_can_repeat_itself(registry, versions):
     """Every answer is lost: the call fails, and its repetition with the same promotion id finds what it had done."""
     with (
-        lossy(registry.store, lambda command, path, status: is_entry(command, path)) as (_, own),
+        faulty(registry.store, lambda command, path: RESET_AFTER if is_entry(command, path) else None) as (_, own),
         pytest.raises(StorageUnreachable),
     ):
         promote(own, versions[0], None, promotion_id="flow-run-1")
@@ -290,15 +198,11 @@ def test_a_promoter_that_never_hears_back_can_repeat_itself(registry, versions):
 
 
 def test_a_loser_whose_answer_was_lost_is_still_a_loser(registry, versions, monkeypatch):
-    losses = [True]
-
-    def lose_once(command, path, status):
-        return is_entry(command, path) and bool(losses) and losses.pop()
-
-    with lossy(registry.store, lose_once) as (proxy, own):
+    with faulty(registry.store, at_number(0, RESET_AFTER, is_entry)) as (proxy, own):
         create = own.store.create
 
         def overtaken(key, body, **more):
+            monkeypatch.undo()
             promote(registry, versions[1], None, promoted_by="the quick one")
             return create(key, body, **more)
 

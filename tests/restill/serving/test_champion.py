@@ -87,7 +87,7 @@ def test_progress_is_a_bar_on_a_terminal_alone(registry, tmp_path, capsys, monke
 
 def test_a_wrong_byte_is_never_served(registry, tmp_path):
     served = registry.manifest(registry.champion("champion").version)
-    key = registry._blob_key(next(file.sha256 for file in served.files if file.role == "litert"))
+    key = registry.layout.blob(next(file.sha256 for file in served.files if file.role == "litert"))
     body = bytearray(registry.store.get(key))
     body[len(body) // 2] ^= 1
     registry.store.delete(key)

@@ -138,7 +138,7 @@ def test_a_version_that_cannot_be_loaded_is_never_swapped_in(
 
 def test_stored_bytes_that_were_damaged_are_never_swapped_in(champion, registry, versions):
     wanted = registry.manifest(versions[1])
-    key = registry._blob_key(next(file.sha256 for file in wanted.files if file.role == "litert"))
+    key = registry.layout.blob(next(file.sha256 for file in wanted.files if file.role == "litert"))
     body = registry.store.get(key)
     registry.store.delete(key)
     registry.store.create(key, body[:-1] + bytes([body[-1] ^ 1]))
