@@ -315,13 +315,14 @@ class ObjectStore:
         """
         with self._refusals.translated("ask for the time"):
             try:
-                metadata = self._client.head_bucket(Bucket=self.connection.bucket)["ResponseMetadata"]
+                headers = self._client.head_bucket(Bucket=self.connection.bucket)["ResponseMetadata"]["HTTPHeaders"]
             except botocore.exceptions.ClientError as error:
-                metadata = error.response["ResponseMetadata"]
+                refused = error.response["ResponseMetadata"]
+                headers = refused["HTTPHeaders"]
                 # A role that may list only below its prefix is refused, by a server that says when.
-                if metadata["HTTPStatusCode"] != http.HTTPStatus.FORBIDDEN or "date" not in metadata["HTTPHeaders"]:
+                if refused["HTTPStatusCode"] != http.HTTPStatus.FORBIDDEN or "date" not in headers:
                     raise
-            return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
+            return parsedate_to_datetime(headers["date"])
 
     def expiring_delete(self, key: str, *, seconds: int) -> ExpiringDelete:
         """Return a deletion signed now: the server itself refuses it when `seconds` have passed.
