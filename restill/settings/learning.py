@@ -20,7 +20,7 @@ Export = Literal["litert", "litert_int8", "litert_pruned", "litert_pruned_int8"]
 class StudentSettings(Section):
     """The small two-tower model that will be served."""
 
-    kind: StudentKind = Field("siamese-lstm", description="Architecture: restill list students.")
+    kind: StudentKind = Field("static", description="Architecture: restill list students.")
     tokens: TokenKind = Field(
         "teacher", description="What a sentence is cut into: restill list tokens. bert has its teacher's own."
     )
