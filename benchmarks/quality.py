@@ -283,6 +283,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     languages = sorted({row["language"] for row in rows})
     figure = Figure(figsize=(5.5 * len(languages), 4), layout="constrained")
@@ -290,11 +291,22 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         for row in rows:
             if row["language"] == language and row["folder"] != "None":
                 axis.plot(row["p50_ms"], 100 * row["accuracy"], "o", color="#1f6feb")
-                axis.annotate(row["student"], (row["p50_ms"], 100 * row["accuracy"]), fontsize=7)
+                axis.annotate(
+                    row["student"],
+                    (row["p50_ms"], 100 * row["accuracy"]),
+                    xytext=(4, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
         teacher = next(row for row in rows if row["language"] == language and row["student"] == "teacher")
         axis.axhline(100 * teacher["accuracy"], linestyle="--", color="#bf8700", label="teacher")
         axis.axhline(98 * teacher["accuracy"], linestyle=":", color="#bf8700", label="98 % of the teacher's")
         axis.set(title=language, xlabel="p50 of one pair, ms", ylabel="accuracy on unseen pairs, %", xscale="log")
+        axis.set_xticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5], minor=False)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        times = [row["p50_ms"] for row in rows if row["language"] == language and row["folder"] != "None"]
+        axis.set_xlim(min(times) / 1.3, max(times) * 1.6)
         axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
     figure.savefig(path)
