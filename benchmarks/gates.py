@@ -1,7 +1,7 @@
 """How often the gates are wrong: accuracy A/A and power on real predictions, latency A/A, also on a loaded machine.
 
     python benchmarks/gates.py accuracy --predictions FILE.parquet …   # as kept beside a judged version
-    python benchmarks/gates.py latency --student DIR:FILE --slower DIR:FILE --pairs pairs.csv.gz
+    python benchmarks/gates.py latency --student DIR:FILE --slower DIR:FILE [--slower-than …] --pairs pairs.csv.gz
 
 `accuracy` draws test sets from the pairs that two real models answered and lets the gate decide, 1,000 times each: on
 challengers of equal quality, on ones that lose exactly the margin, and on ones that lose two points. `latency` times
@@ -41,6 +41,7 @@ def main() -> None:
     other = studies.add_parser("latency")
     other.add_argument("--student", required=True, help="FOLDER:FILE")
     other.add_argument("--slower", required=True, help="FOLDER:FILE of one about 1.5 times as slow")
+    other.add_argument("--slower-than", help="FOLDER:FILE that it is held to; default: the student")
     other.add_argument("--pairs", type=Path, required=True, help="CSV, text_a and text_b")
     other.add_argument("--runs", type=int, default=100)
     other.add_argument("--requests", type=int, default=LatencySettings().requests)
@@ -79,14 +80,14 @@ def study_accuracy(path: Path, decisions: int) -> None:
 
 def study_latency(asked: argparse.Namespace) -> None:
     """Print what the latency gates answer to an artifact against itself, and to a slower one."""
-    student, slower = (artifact(named) for named in (asked.student, asked.slower))
+    student, slower, held_to = map(artifact, (asked.student, asked.slower, asked.slower_than or asked.student))
     pairs = read_pairs(asked.pairs)
     print("\n| challenger | machine | gate | passed | failed | undecided | median ratio |")
     print("|---|---|---|---:|---:|---:|---:|")
-    for name, challenger in (("the same artifact", student), ("a slower one", slower)):
+    for name, challenger, champion in (("the same artifact", student, student), ("a slower one", slower, held_to)):
         for machine, neighbours in (("alone", 0), ("a neighbour on one core", 1)):
             with busy(neighbours):
-                count(name, machine, challenger, student, pairs, asked)
+                count(name, machine, challenger, champion, pairs, asked)
 
 
 def count(
