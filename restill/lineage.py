@@ -28,7 +28,10 @@ def register(
     """Register one export of an artifact as a version that says what it was made from."""
     commit, dirty = _git(settings.root)
     lock = settings.root / LOCK
-    config = settings.model_dump(mode="json", exclude={"root", "storage", "serving"})
+    config = settings.model_dump(
+        mode="json",
+        exclude={"root": True, "storage": True, "serving": True, "registry": {"signing_key", "trusted_keys"}},
+    )
     lineage = Lineage(
         git_commit=commit,
         git_dirty=dirty,

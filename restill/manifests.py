@@ -222,6 +222,14 @@ class Manifest(_Document):
         return sum(file.bytes for file in self.files if file.role in roles)
 
 
+class EntrySignature(_Record):
+    """Who vouches for an entry: over a prefix and the entry's document without this field (`restill/signing.py`)."""
+
+    key_id: Sha256  # of the public key's DER form
+    algorithm: str
+    value: str  # hexadecimal
+
+
 class PromotionEntry(_Document):
     """One line of an alias's history: which version became live, directly after which, and why."""
 
@@ -239,6 +247,11 @@ class PromotionEntry(_Document):
     previous_entry_sha256: Sha256 | None  # over the stored bytes: the history is a hash chain
     verdict_sha256: Sha256 | None
     forced: bool = False  # a person promoted it though no verdict passed it
+    signature: EntrySignature | None = None  # an entry without one is stored without the field
+
+    def document(self) -> bytes:
+        """Return the canonical JSON that is stored and digested."""
+        return canonical_json(self.model_dump(mode="json", exclude=None if self.signature else {"signature"}))
 
 
 class Retirement(_Document):

@@ -87,9 +87,9 @@ def make_plan(settings: Settings, store: ObjectStore, *, data_version: str | Non
     Raises: ConfigurationError, TeacherError, StorageUnreachable, IntegrityError; VersionNotFound if there is no such
         data version.
     """
-    registry = Registry(store, settings.registry.model)
+    registry = Registry.configured(store, settings.registry)
+    champion = registry.champion(settings.registry.alias)
     history = registry.history(settings.registry.alias)
-    champion = history[-1] if history else None
     fingerprint = teachers.fingerprint(settings.teacher, cache=settings.digest_cache)
     new_files: tuple[str, ...] = ()
     left_files: tuple[str, ...] = ()

@@ -8,12 +8,15 @@ import hashlib
 import logging
 import secrets
 from datetime import UTC, datetime
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 from restill import verification, views
-from restill.errors import IntegrityError, RegistryConflict, RestillError, VersionNotFound
+from restill.errors import ConfigurationError, IntegrityError, RegistryConflict, RestillError, VersionNotFound
 from restill.manifests import SHORT, PromotionEntry
-from restill.storage.objects import ObjectNotFound
+from restill.settings import RegistrySettings
+from restill.signing import Signer, Trusted
+from restill.storage.objects import ObjectNotFound, ObjectStore
 from restill.versions import JSON, Versions
 
 logger = logging.getLogger(__name__)
@@ -22,21 +25,56 @@ logger = logging.getLogger(__name__)
 class Registry(Versions):
     """The versions of one model, and which of them each alias names now and named before."""
 
+    def __init__(
+        self, store: ObjectStore, model: str, *, signing_key: Path | None = None, trusted: Trusted | None = None
+    ) -> None:
+        """Take what is known of keys: promotions are signed with one, and the live entry must be with a trusted one."""
+        super().__init__(store, model)
+        self.trusted = trusted
+        self._signing_key = signing_key
+
+    @classmethod
+    def configured(cls, store: ObjectStore, settings: RegistrySettings) -> Self:
+        """Return the configured model's registry.
+
+        Raises: ConfigurationError if a trusted key cannot be read; the signing key is read when it is needed.
+        """
+        trusted = Trusted.read(settings.trusted_keys) if settings.trusted_keys else None
+        return cls(store, settings.model, signing_key=settings.signing_key, trusted=trusted)
+
+    def signer(self) -> Signer | None:
+        """Return what promotions are signed with; None if nothing is signed here.
+
+        Raises: ConfigurationError if the key cannot be read, or readers who trust the same keys would refuse its
+        promotions.
+        """
+        signer = Signer.read(self._signing_key) if self._signing_key else None
+        if self.trusted is not None and (signer is None or signer.key_id not in self.trusted.keys):
+            which = "registry.signing_key is not set" if signer is None else f"{self._signing_key} is none of them"
+            raise ConfigurationError(
+                f"Promotions must be signed with a key of registry.trusted_keys, and {which}.",
+                hint="Set registry.signing_key to the private key of one, or add its public key to trusted_keys.",
+            )
+        return signer
+
     def champion(self, alias: str) -> PromotionEntry | None:
-        """Return the live entry of an alias, the one with the highest number; None before the first promotion."""
-        latest = self._latest(alias)
-        return latest[0] if latest else None
+        """Return the live entry of an alias, the one with the highest number; None before the first promotion.
+
+        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored, or no trusted key signed it.
+        """
+        keys = self.entry_keys(alias)
+        return self._believed(keys[-1]) if keys else None
 
     def newer(self, than: PromotionEntry) -> PromotionEntry | None:
         """Return the live entry of an alias if it is a later one than this; None costs one small request.
 
-        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored.
+        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored, or no trusted key signed it.
         """
         keys = self.entry_keys(than.alias, after=self.layout.entry(than.alias, than.sequence))
-        return self.read_entry(keys[-1])[0] if keys else None
+        return self._believed(keys[-1]) if keys else None
 
     def history(self, alias: str) -> list[PromotionEntry]:
-        """Return every promotion and rollback of an alias, oldest first."""
+        """Return every promotion and rollback of an alias, oldest first, whoever signed them."""
         return [self.read_entry(key)[0] for key in self.entry_keys(alias)]
 
     def promote(
@@ -61,8 +99,10 @@ class Registry(Versions):
             forced: whether a person decides against the gates; the history shows it for ever.
             promotion_id: give one to be able to repeat a call whose end was not seen; default: a fresh one.
         Returns: the stored entry.
-        Raises: RegistryConflict naming who came first; VersionNotFound; IntegrityError if files are missing.
+        Raises: RegistryConflict naming who came first; VersionNotFound; IntegrityError if files are missing;
+            ConfigurationError if it cannot be signed as configured.
         """
+        signer = self.signer()
         nonce = promotion_id or secrets.token_hex(16)
         version = self._resolve(version)
         latest = self._latest(alias)
@@ -102,6 +142,8 @@ class Registry(Versions):
             verdict_sha256=verdict_sha256,
             forced=forced,
         )
+        if signer is not None:
+            entry = signer.sign(entry)
         key = self.layout.entry(alias, entry.sequence)
         if not self.store.create(key, entry.document(), content_type=JSON):
             # Taken: by somebody else, or by ourselves if the answer to our write was lost and boto3 tried again.
@@ -114,22 +156,25 @@ class Registry(Versions):
 
         Args:
             to: a version that was live before, by id or unique beginning; default: the one before the current one,
-                never one that was itself rolled back from.
+                never one that was itself rolled back from, and never one that no trusted key signed.
             reason: why; kept for ever.
             by: who decides.
         Raises: VersionNotFound if there is nothing to go back to; RegistryConflict if somebody promoted meanwhile.
         """
-        history = self.history(alias)
+        read = [self.read_entry(key) for key in self.entry_keys(alias)]
+        history = [entry for entry, _ in read]
         if not history:
             raise VersionNotFound(
                 f"{self.model} has no {alias} yet, so there is nothing to roll back.", hint="Promote a version first."
             )
         current = history[-1]
+        believed = [entry for entry, body in read if self.trusted is None or self.trusted.problem(entry, body) is None]
         if to is None:
-            target = previous(history)
+            target = previous(believed) if current in believed else believed[-1].version if believed else None
             if target is None:
                 raise VersionNotFound(
-                    f"No version was live before {current.version[:SHORT]}, so there is nothing to go back to.",
+                    f"No {'' if self.trusted is None else 'signed '}version was live before "
+                    f"{current.version[:SHORT]}, so there is nothing to go back to.",
                     hint="Name a version with --to.",
                 )
         else:
@@ -139,7 +184,8 @@ class Registry(Versions):
                     f"Version {target[:SHORT]} was never {alias}: it cannot be gone back to.",
                     hint="`restill registry history` lists those that were; a new version has to pass its gates.",
                 )
-        if target == current.version:
+        # To stay and have it signed is what signing begins with, and how an entry that is not believed is undone.
+        if target == current.version and current in believed and not self._signs_anew(current):
             raise VersionNotFound(
                 f"Version {target[:SHORT]} is already the {alias}.", hint="Name an earlier version with --to."
             )
@@ -192,6 +238,17 @@ class Registry(Versions):
             views.rebuild(self, alias)
         except RestillError as error:
             logger.warning("Promoted; but a derived view is behind: %s Put it right: restill registry repair.", error)
+
+    def _believed(self, key: str) -> PromotionEntry:
+        entry, body = self.read_entry(key)
+        if self.trusted is not None:
+            self.trusted.check(entry, body, self.store.uri(key))
+        return entry
+
+    def _signs_anew(self, entry: PromotionEntry) -> bool:
+        """Return whether our own signature would be another one than an entry has."""
+        signer = self.signer()
+        return signer is not None and (entry.signature is None or entry.signature.key_id != signer.key_id)
 
     def _latest(self, alias: str) -> tuple[PromotionEntry, bytes] | None:
         keys = self.entry_keys(alias)

@@ -31,6 +31,7 @@ class Verification:
     objects: int = 0  # files of versions, verdicts and evidence
     bytes: int = 0
     found: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # earlier entries that no trusted key signed: is that expected?
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -80,6 +81,9 @@ def _check_history(registry: "Registry", alias: str, result: Verification) -> No
             if entry.previous_entry_sha256 != before:
                 result.found.append(f"{registry.store.uri(key)} does not follow the stored entry before it.")
             previous = body
+            if registry.trusted is not None and (why := registry.trusted.problem(entry, body)):
+                is_wrong = key == keys[-1] or registry.trusted.knows(entry)
+                (result.found if is_wrong else result.notes).append(f"{registry.store.uri(key)}: {why}.")
             if entry.manifest_sha256 not in checked:
                 checked.add(entry.manifest_sha256)
                 if key == keys[-1] or not _was_removed(registry, entry.version):

@@ -18,7 +18,7 @@ def judge_challenger(
     challenger: Candidate, champion: Candidate | None, evaluation: Evaluation, settings: Settings
 ) -> Decision:
     """Judge, measuring latency again while that is all that is undecided; store verdict and report."""
-    registry = Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+    registry = Registry.configured(storage.connect(settings.storage, settings.state_dir), settings.registry)
     decision = decisions.decide(challenger, champion, evaluation, registry, settings, time=timer(settings), say=say)
     create_table_artifact(
         key="gates",

@@ -19,7 +19,7 @@ def measure_models(
     store = storage.connect(settings.storage, settings.state_dir)
     scores = logits.open_store(settings, store)
     teacher = distillation.teacher_calibration(challenger.folder)
-    registry = Registry(store, settings.registry.model)
+    registry = Registry.configured(store, settings.registry)
     used = registry.test_split_uses(snapshot.test_version, besides=challenger.manifest.version)
     measured = evaluation.evaluate(
         challenger, champion, snapshot, scores, teacher, settings, earlier_decisions=used, time=time

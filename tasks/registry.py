@@ -17,7 +17,7 @@ from tasks.step import HOURS, MINUTES, step
 
 
 def _registry(settings: Settings) -> Registry:
-    return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
+    return Registry.configured(storage.connect(settings.storage, settings.state_dir), settings.registry)
 
 
 def _fetch(
@@ -51,6 +51,8 @@ def load_challenger(manifest: Manifest, settings: Settings) -> Candidate:
 def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None:
     """Return the promotion that is live with its version, downloaded and verified; None before the first."""
     registry = _registry(settings)
+    if settings.registry.signing_key is not None:
+        registry.signer()  # a key that cannot be used is better known before the training than after it
     entry = registry.champion(settings.registry.alias)
     if entry is None:
         say("there is no champion yet: absolute gates only")

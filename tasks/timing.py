@@ -28,7 +28,7 @@ def time_on_pool(
     """Have both artifacts timed by a flow run of the configured deployment; its texts are in the store meanwhile."""
     store = storage.connect(settings.storage, settings.state_dir)
     order = orders.place(
-        Registry(store, settings.registry.model),
+        Registry.configured(store, settings.registry),
         challenger.manifest,
         champion.manifest if champion else None,
         evaluation.timed_pairs(rows),

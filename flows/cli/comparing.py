@@ -27,7 +27,7 @@ def diff(a: Named, b: Named, as_json: Json = False) -> None:
 
     settings = load_settings()
     store = storage.connect(settings.storage, settings.state_dir, for_reading=True)
-    registry = Registry(store, settings.registry.model)
+    registry = Registry.configured(store, settings.registry)
     first, second = (naming.find(registry, settings.registry.alias, name) for name in (a, b))
     found = differences.read(registry, first, second)
     if as_json:

@@ -250,7 +250,7 @@ def _registry(settings: Settings) -> "Registry":
     from restill.registry import Registry
 
     store = storage.connect(settings.storage, settings.state_dir, for_reading=True)
-    return Registry(store, settings.registry.model)
+    return Registry.configured(store, settings.registry)
 
 
 def _print_changes(before: "Verdict", after: "Verdict") -> None:

@@ -30,7 +30,7 @@ def lineage(
 
     settings = load_settings()
     store = storage.connect(settings.storage, settings.state_dir, for_reading=True)
-    registry = Registry(store, settings.registry.model)
+    registry = Registry.configured(store, settings.registry)
     alias = settings.registry.alias
     found = provenance.read(registry, naming.find(registry, alias, version), alias=alias)
     if picture is not None:

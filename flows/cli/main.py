@@ -183,6 +183,7 @@ def predict(
         alias=settings.registry.alias,
         cache_dir=settings.state_dir / "cache" / "versions",
         threads=settings.latency.threads,
+        trusted_keys=settings.registry.trusted_keys or None,
     )
     (answer,) = champion.predict([(a, b)])
     if as_json:

@@ -24,7 +24,7 @@ def _registry(settings: Settings, *, for_reading: bool = False) -> "Registry":
     from restill.registry import Registry
 
     store = storage.connect(settings.storage, settings.state_dir, for_reading=for_reading)
-    return Registry(store, settings.registry.model)
+    return Registry.configured(store, settings.registry)
 
 
 @app.command("list")
@@ -184,6 +184,7 @@ def verify(as_json: Json = False) -> None:
             {
                 "whole": not found.problems,
                 "problems": list(found.problems),
+                "notes": found.notes,
                 "entries": found.entries,
                 "versions": found.versions,
                 "objects": found.objects,
@@ -193,6 +194,8 @@ def verify(as_json: Json = False) -> None:
     else:
         for problem in found.problems:
             screen.out.print(f"[red]✘[/] {escape(problem)}")
+        for note in found.notes:
+            screen.out.print(f"  {escape(note)}")
         screen.out.print(
             f"{'The registry is whole' if not found.problems else f'{len(found.problems)} problems'}: "
             f"{found.entries} entries, {found.versions} versions, {found.objects} files, {found.bytes:,} bytes read."

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -12,6 +12,7 @@ from restill.manifests import WITH_SERVED, Manifest, PromotionEntry
 from restill.registry import Registry
 from restill.serving.pair_model import PairModel
 from restill.serving.progress import Download, Progress, silent
+from restill.signing import Trusted
 from restill.storage import connect_uri
 from restill.storage.objects import ObjectStore
 
@@ -55,6 +56,7 @@ class Champion(PairModel):
         endpoint_url: str | None = None,
         threads: int = 1,
         progress: Progress | None = None,
+        trusted_keys: Sequence[Path] | None = None,
     ) -> Self:
         """Load the champion of the registry at `s3://bucket/[prefix/]registry/model`; needs only read access.
 
@@ -65,6 +67,8 @@ class Champion(PairModel):
             endpoint_url: S3 address, for other stores than Amazon's; keys come from boto3's own chain.
             threads: interpreter threads.
             progress: called with the bytes that have come and those to come in all; default: a bar, on a terminal.
+            trusted_keys: PEM files with public keys; what none of them signed is refused, now and when the alias
+                moves. Default: signatures are not looked at.
         Raises: ConfigurationError, StorageUnreachable, VersionNotFound (nothing was promoted yet), IntegrityError.
         """
         root, separator, model = uri.rstrip("/").rpartition("/registry/")
@@ -74,7 +78,15 @@ class Champion(PairModel):
             )
         cache = cache_dir or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restill"
         store = connect_uri(root, endpoint_url=endpoint_url)
-        return cls.from_store(store, model=model, alias=alias, cache_dir=cache, threads=threads, progress=progress)
+        return cls.from_store(
+            store,
+            model=model,
+            alias=alias,
+            cache_dir=cache,
+            threads=threads,
+            progress=progress,
+            trusted_keys=trusted_keys,
+        )
 
     @classmethod
     def from_store(
@@ -86,12 +98,15 @@ class Champion(PairModel):
         cache_dir: Path,
         threads: int = 1,
         progress: Progress | None = None,
+        trusted_keys: Sequence[Path] | None = None,
     ) -> Self:
         """Load the champion from a store that is already connected.
 
-        Raises: StorageUnreachable, VersionNotFound (nothing was promoted yet), IntegrityError.
+        Raises: StorageUnreachable, VersionNotFound (nothing was promoted yet), IntegrityError; ConfigurationError for
+        a trusted key that cannot be read.
         """
-        registry = Registry(store, model)
+        trusted = None if trusted_keys is None else Trusted.read(trusted_keys)
+        registry = Registry(store, model, trusted=trusted)
         entry = registry.champion(alias)
         if entry is None:
             raise VersionNotFound(
@@ -102,7 +117,7 @@ class Champion(PairModel):
     def newer(self) -> PromotionEntry | None:
         """Return the entry that its alias names by now, if it is a later one; None costs one small request.
 
-        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored.
+        Raises: StorageUnreachable; IntegrityError if the entry is not what was stored, or no trusted key signed it.
         """
         return self._registry.newer(self.entry)
 
@@ -139,8 +154,8 @@ class Champion(PairModel):
     def _registry(self) -> Registry:
         """Return the registry; in a forked process over connections of its own, as those of the parent are in use."""
         if self._process != os.getpid():
-            store = self._connected.store
-            self._connected = Registry(ObjectStore(store.connection), self._connected.model)
+            before = self._connected
+            self._connected = Registry(ObjectStore(before.store.connection), before.model, trusted=before.trusted)
             self._process = os.getpid()
         return self._connected
 

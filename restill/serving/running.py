@@ -41,6 +41,7 @@ def serve(settings: Settings) -> None:
         alias=settings.registry.alias,
         cache_dir=settings.state_dir / "cache" / "versions",
         threads=serving.threads,
+        trusted_keys=settings.registry.trusted_keys or None,
     )
     with LiveChampion(champion, poll_seconds=serving.poll_seconds) as live, _listener(serving) as listener:
         app = make_app(live, max_pairs=serving.max_pairs, max_body_bytes=serving.max_body_bytes, token=token)

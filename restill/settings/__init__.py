@@ -129,10 +129,7 @@ def load_settings() -> Settings:
     """
     try:
         settings = Settings(root=find_root())
-        if settings.teacher.path is not None:  # relative to the project, wherever the command is called
-            teacher = settings.teacher.model_copy(update={"path": settings.root / settings.teacher.path})
-            return settings.model_copy(update={"teacher": teacher})
-        return settings
+        return _from_root(settings)
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
         raise ConfigurationError(
@@ -141,3 +138,15 @@ def load_settings() -> Settings:
         ) from error
     except ValueError as error:  # tomllib's own error: the file is not TOML
         raise ConfigurationError(f"{find_root() / CONFIG_FILE} is not valid TOML: {error}.") from error
+
+
+def _from_root(settings: Settings) -> Settings:
+    """Make paths relative to the project, wherever the command is called."""
+    root, teacher, registry = settings.root, settings.teacher, settings.registry
+    if teacher.path is not None:
+        teacher = teacher.model_copy(update={"path": root / teacher.path})
+    if registry.signing_key is not None:
+        registry = registry.model_copy(update={"signing_key": root / registry.signing_key})
+    if registry.trusted_keys:
+        registry = registry.model_copy(update={"trusted_keys": tuple(root / path for path in registry.trusted_keys)})
+    return settings.model_copy(update={"teacher": teacher, "registry": registry})

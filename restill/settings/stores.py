@@ -1,5 +1,7 @@
 """Which registry, and where objects are kept."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 
 from restill.settings.section import Section
@@ -12,6 +14,12 @@ class RegistrySettings(Section):
         "default", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Model name: the registry's folder."
     )
     alias: str = Field("champion", pattern=r"^[a-z][a-z0-9-]{0,62}$", description="Alias that promotion moves.")
+    signing_key: Path | None = Field(
+        None, description="PEM file with the Ed25519 private key that promotions are signed with. Unset: unsigned."
+    )
+    trusted_keys: tuple[Path, ...] = Field(
+        (), description="PEM files with public keys; if set, what none of them signed is not served or judged against."
+    )
 
 
 class StorageSettings(Section):
