@@ -311,7 +311,7 @@ class Versions:
         key = self.layout.blob(entry.sha256)
         stored = self.store.head(key)  # a refused upload would still cost its bytes
         was_there = stored is not None
-        if stored is None and not self.store.create(key, path, sha256=entry.sha256):
+        if stored is None and not self.store.create_blob(key, path, sha256=entry.sha256):
             stored = self.store.head(key)
         if stored is not None and stored.size != entry.bytes:
             raise IntegrityError(
