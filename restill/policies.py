@@ -40,7 +40,7 @@ class Place:
     write: tuple[Role, ...]
     delete: tuple[Role, ...] = ()
     once: bool = True  # written with If-None-Match, and never again
-    parts: bool = False  # also uploaded in parts
+    parts: bool = False  # large files are uploaded or copied in parts
 
 
 _SERVING = ("serving/{model}/*", "serving/{model}@{alias}/*")  # the second for other aliases than `champion`
@@ -48,7 +48,9 @@ _SERVING = ("serving/{model}/*", "serving/{model}@{alias}/*")  # the second for 
 # Every object that Restill writes; a test writes all of them with these rights and no others.
 PLACES = (
     # Not `once`: a copy onto itself makes a blob young again. A blob with other bytes fails its digest.
-    Place("registry/{model}/blobs/sha256/*", "files, by digest", (TRAINER,), delete=(COLLECTOR,), once=False),
+    Place(
+        "registry/{model}/blobs/sha256/*", "files, by digest", (TRAINER,), delete=(COLLECTOR,), once=False, parts=True
+    ),
     Place("registry/{model}/versions/*/manifest.json", "what a version is made of", (TRAINER,)),
     Place("registry/{model}/versions/*/verdicts/*", "what the gates said", (TRAINER, PROMOTER)),
     Place("registry/{model}/versions/*/predictions/*", "evidence: answers to the test pairs", (TRAINER, PROMOTER)),
@@ -66,7 +68,14 @@ PLACES = (
     Place("registry/{model}/aliases/*", "the promotion history", (PROMOTER,)),
     Place("registry/{model}/{alias}.json", "pointer for scripts, derived", (PROMOTER,), delete=(PROMOTER,), once=False),
     *(
-        Place(key, "TensorFlow Serving's layout, derived", (PROMOTER,), delete=(PROMOTER, COLLECTOR), once=False)
+        Place(
+            key,
+            "TensorFlow Serving's layout, derived",
+            (PROMOTER,),
+            delete=(PROMOTER, COLLECTOR),
+            once=False,
+            parts=True,
+        )
         for key in _SERVING
     ),
     Place("logits/*/shards/*", "teacher scores", (TRAINER,)),
@@ -188,8 +197,8 @@ def _bucket(bucket: _Bucket) -> Policy:
     overwriting = deny(
         "NothingIsOverwritten", ["s3:PutObject"], (place for place in PLACES if place.once and place.write)
     )
-    # Without the header a write replaces what is there. Uploads in parts and copies fall under this too: nothing here
-    # is written that way.
+    # Without the header a write replaces what is there. Copies and uploads in parts (whose parts have no header) fall
+    # under this too: nothing that is written once is written that way.
     overwriting["Condition"] = {"Null": {"s3:if-none-match": "true"}}
     deleting = deny(
         "HistoryIsNotDeleted",

@@ -12,8 +12,9 @@ import http
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -23,9 +24,11 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from restill.errors import AccessDenied, ConfigurationError, IntegrityError, StorageUnreachable
+from restill.storage import transfers
 from restill.storage.fence import ExpiringDelete
 from restill.storage.refusals import (
     CREATE_BUCKET,
@@ -37,6 +40,7 @@ from restill.storage.refusals import (
     Refusals,
     Taken,
 )
+from restill.storage.transfers import Parts
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -46,10 +50,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore"]
 
-MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # S3's limit; multipart uploads are not conditional on every server
+MAX_SINGLE_BYTES = 5 * 1024**3  # S3's limit for one PUT or copy; uploads in parts are not conditional everywhere
 CHUNK_BYTES = 1024**2
 CONFLICT_ATTEMPTS = 8
 READ_ATTEMPTS = 3
+PARTS = Parts()
 LONGEST_LINK_SECONDS = 7 * 24 * 60 * 60  # that S3 presigns for
 
 
@@ -65,6 +70,8 @@ class ObjectInfo:
 
 class ObjectStore:
     """One bucket and prefix. Safe to share between threads; not between processes (make one in each)."""
+
+    copying = TransferConfig(multipart_threshold=MAX_SINGLE_BYTES, multipart_chunksize=1024**3)
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -126,21 +133,28 @@ class ObjectStore:
         path: Path,
         *,
         sha256: str | None = None,
+        size: int | None = None,
         progress: Callable[[int], None] | None = None,
+        parts: Parts = PARTS,
     ) -> None:
         """Stream an object to `path`, which appears whole or not at all; a broken stream is resumed.
 
         Args:
             sha256: hex digest the bytes must have.
+            size: bytes to be expected, if known. With a digest, which shows that they belong together, ranges of a
+                large object come side by side.
             progress: called with the number of bytes of each chunk that arrived.
         Raises: IntegrityError naming key, expected and found digest; ObjectNotFound; StorageUnreachable.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         digest = hashlib.sha256()
+        large = sha256 is not None and size is not None and size > parts.threshold_bytes
+        found = self.head(key) if large else None  # it may have another size than it should: the digest will tell
+        chunks = self._ranges(key, found.size, parts) if found else self._chunks(key)
         try:
-            with part.open("wb") as file:
-                for chunk in self._chunks(key):
+            with part.open("wb") as file, contextlib.closing(chunks):
+                for chunk in chunks:
                     file.write(chunk)
                     digest.update(chunk)
                     if progress is not None:
@@ -185,23 +199,56 @@ class ObjectStore:
             StorageUnsuitable if the server does not know the condition; StorageUnreachable.
         """
         size = body.stat().st_size if isinstance(body, Path) else len(body)
-        if size > MAX_SINGLE_PUT_BYTES:
+        if size > MAX_SINGLE_BYTES:
             raise ConfigurationError(
                 f"{body if isinstance(body, Path) else key} has {size:,} bytes; "
-                f"one conditional write takes at most {MAX_SINGLE_PUT_BYTES:,}.",
+                f"one conditional write takes at most {MAX_SINGLE_BYTES:,}.",
                 hint="Split the file.",
             )
+
+        def put() -> None:
+            with _opened(body, sha256) as (content, md5):
+                self._client.put_object(
+                    Bucket=self.connection.bucket,
+                    Key=self._full(key),
+                    Body=content,
+                    ContentType=content_type,
+                    ContentMD5=md5,
+                    IfNoneMatch="*",
+                )
+
+        return self._unless_taken(key, put)
+
+    def create_blob(self, key: str, path: Path, *, sha256: str, parts: Parts = PARTS) -> bool:
+        """Write a file of any size whose key names its bytes, unless the key is taken; a large one goes in parts.
+
+        Like `create`, but a server may ignore the condition for parts: not for records.
+
+        Args:
+            sha256: hex digest that the file must still have.
+        Raises: IntegrityError if the file was changed; StorageUnsuitable; StorageUnreachable. Nothing is stored then.
+        """
+        if path.stat().st_size <= parts.threshold_bytes:
+            return self.create(key, path, sha256=sha256)
+        bucket, full = self.connection.bucket, self._full(key)
+        try:
+            return self._unless_taken(
+                key, lambda: transfers.send(self._client, bucket, full, path, sha256=sha256, parts=parts)
+            )
+        except ObjectNotFound as error:  # the upload has ended: by us, and the answer was lost, or by somebody else
+            if self.head(key) is not None:
+                return False
+            raise StorageUnreachable(
+                f"The upload to {self.uri(key)} was given up by somebody else.",
+                hint="Run it again; a lifecycle rule that ends uploads must give them a day.",
+            ) from error
+
+    def _unless_taken(self, key: str, write: Callable[[], None]) -> bool:
+        """Do a conditional write and return whether it is known to have created the object."""
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
-                with self._refusals.translated(WRITE, key), _opened(body, sha256) as (content, md5):
-                    self._client.put_object(
-                        Bucket=self.connection.bucket,
-                        Key=self._full(key),
-                        Body=content,
-                        ContentType=content_type,
-                        ContentMD5=md5,
-                        IfNoneMatch="*",
-                    )
+                with self._refusals.translated(WRITE, key):
+                    write()
                 return True
             except Taken:
                 return False
@@ -285,8 +332,8 @@ class ObjectStore:
         """
         bucket = self.connection.bucket
         with self._refusals.translated("copy to", target):
-            self._client.copy_object(
-                Bucket=bucket, Key=self._full(target), CopySource={"Bucket": bucket, "Key": self._full(source)}
+            self._client.copy(
+                {"Bucket": bucket, "Key": self._full(source)}, bucket, self._full(target), Config=self.copying
             )
 
     def touch(self, key: str) -> bool:
@@ -297,12 +344,13 @@ class ObjectStore:
         bucket = self.connection.bucket
         try:
             with self._refusals.translated("touch", key):
-                self._client.copy_object(
-                    Bucket=bucket,
-                    Key=self._full(key),
-                    CopySource={"Bucket": bucket, "Key": self._full(key)},
-                    MetadataDirective="REPLACE",  # without a change S3 refuses to copy an object onto itself
-                    Metadata={"touched": secrets.token_hex(4)},
+                self._client.copy(
+                    {"Bucket": bucket, "Key": self._full(key)},
+                    bucket,
+                    self._full(key),
+                    # Without a change S3 refuses to copy an object onto itself.
+                    ExtraArgs={"MetadataDirective": "REPLACE", "Metadata": {"touched": secrets.token_hex(4)}},
+                    Config=self.copying,
                 )
         except ObjectNotFound:
             return False
@@ -394,25 +442,44 @@ class ObjectStore:
     def _full(self, key: str) -> str:
         return f"{self.connection.prefix}/{key}" if self.connection.prefix else key
 
-    def _chunks(self, key: str) -> Iterator[bytes]:
-        """Yield an object's bytes; a stream that breaks is taken up where it broke."""
-        offset = 0
-        for attempt in range(1, READ_ATTEMPTS + 1):
+    def _ranges(self, key: str, size: int, parts: Parts) -> Generator[bytes, None, None]:
+        """Yield an object's bytes in their order, in ranges that come side by side."""
+
+        def bring(start: int) -> bytes:
+            return b"".join(self._chunks(key, start, min(start + parts.part_bytes, size)))
+
+        with ThreadPoolExecutor(max_workers=parts.parallel) as pool:
+            under_way: deque[Future[bytes]] = deque()
             try:
-                for chunk in self._stream(key, offset=offset):
+                for start in range(0, size, parts.part_bytes):
+                    under_way.append(pool.submit(bring, start))
+                    if len(under_way) > parts.parallel:
+                        yield under_way.popleft().result()
+                while under_way:
+                    yield under_way.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _chunks(self, key: str, offset: int = 0, end: int | None = None) -> Generator[bytes, None, None]:
+        """Yield an object's bytes, from `offset` to before `end`; a stream that breaks is taken up where it broke."""
+        attempts = 0
+        while True:
+            start = offset
+            try:
+                for chunk in self._stream(key, offset, end):
                     offset += len(chunk)
                     yield chunk
                 return
             except AnswerBroken:
-                if attempt == READ_ATTEMPTS:
+                attempts = 0 if offset > start else attempts + 1  # a large file may meet more breaks than that
+                if attempts == READ_ATTEMPTS:
                     raise
 
-    def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
+    def _stream(self, key: str, offset: int, end: int | None) -> Iterator[bytes]:
         with self._refusals.translated("read", key):
-            if offset:
-                answer = self._client.get_object(
-                    Bucket=self.connection.bucket, Key=self._full(key), Range=f"bytes={offset}-"
-                )
+            if offset or end is not None:
+                wanted = f"bytes={offset}-{'' if end is None else end - 1}"
+                answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key), Range=wanted)
             else:
                 answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
             body: StreamingBody = answer["Body"]

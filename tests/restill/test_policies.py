@@ -1,16 +1,18 @@
 """The roles of `infra/iam`: the documents themselves are evaluated by a real S3 server, with a key for each role."""
 
 import dataclasses
+import hashlib
 import json
 import secrets
 from pathlib import Path
 
 import pytest
 from measured import measurements
+from pending import pending
 from registered import artifact, register
 
 from restill import batches, forgotten, judging, ledger, policies, provenance, storage
-from restill.errors import AccessDenied, ConfigurationError
+from restill.errors import AccessDenied, ConfigurationError, IntegrityError
 from restill.gates import Verdict
 from restill.layout import EVIDENCE, Layout
 from restill.logits import jobs, places
@@ -21,6 +23,7 @@ from restill.settings import Settings, StorageSettings
 from restill.snapshots import records, working_copy
 from restill.storage import ObjectStore
 from restill.storage.embedded import EmbeddedServer
+from restill.storage.transfers import Parts
 
 COMMITTED = Path(__file__).parents[2] / "infra" / "iam"
 PREFIX = "some/prefix"
@@ -138,6 +141,14 @@ def test_the_trainer_ingests_scores_registers_and_judges_but_does_not_promote(ow
 
     registry = Registry(store, "default")
     manifest = register(registry, artifact(tmp_path / "artifact"))
+    large = tmp_path / "large"
+    large.write_bytes(secrets.token_bytes(6 * 1024**2))
+    parts = Parts(threshold_bytes=1, part_bytes=5 * 1024**2)
+    blob = Layout("default").blob(hashlib.sha256(large.read_bytes()).hexdigest())
+    with pytest.raises(IntegrityError):
+        store.create_blob(blob, large, sha256="0" * 64, parts=parts)
+    assert pending(owner) == []
+    assert store.create_blob(blob, large, sha256=Path(blob).name, parts=parts)
     order = orders.place(registry, manifest, None, [("a", "b")], requests=50, warmup=10, threads=1)
     orders.remove(store, order)
     digest = judged(registry, manifest.version)
