@@ -276,7 +276,9 @@ def write_student(folder: Path, *, size: int, max_tokens: int = 8) -> dict[str, 
     from restill.settings import StudentSettings
 
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = students.build(20, StudentSettings(embedding_size=size, hidden_size=size, max_tokens=max_tokens))
+    encoder = students.build(
+        20, StudentSettings(kind="siamese-lstm", embedding_size=size, hidden_size=size, max_tokens=max_tokens)
+    )
     probe = (2 + np.arange(2 * max_tokens, dtype=np.int32) % 16).reshape(2, max_tokens)
     files = students.export(encoder, probe, folder, max_tokens=max_tokens, exports=["litert"])
     tokenizer = Tokenizer(

@@ -15,7 +15,7 @@ from restill.logits import PlattCalibration
 from restill.losses import HARD, SOFT
 from restill.settings import DistillationSettings, StudentSettings
 
-STUDENT = StudentSettings(embedding_size=8, hidden_size=8, max_tokens=6, dropout=0.0)
+STUDENT = StudentSettings(kind="siamese-lstm", embedding_size=8, hidden_size=8, max_tokens=6, dropout=0.0)
 
 
 def pairs(number, *, labels="all", seed=0, offset=0):

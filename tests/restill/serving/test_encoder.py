@@ -21,7 +21,9 @@ WORDS = ["[PAD]", "[UNK]", *(f"w{number}" for number in range(60))]
 def artifact(request, tmp_path_factory):
     """A folder as serving loads it, its Keras encoder, and the model file in it."""
     folder = tmp_path_factory.mktemp("artifact")
-    encoder = students.build(len(WORDS), StudentSettings(embedding_size=24, hidden_size=24, max_tokens=STEPS))
+    encoder = students.build(
+        len(WORDS), StudentSettings(kind="siamese-lstm", embedding_size=24, hidden_size=24, max_tokens=STEPS)
+    )
     files = students.export(encoder, _sentences(8), folder, max_tokens=STEPS, exports=[request.param])
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

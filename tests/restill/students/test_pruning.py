@@ -6,7 +6,7 @@ from restill import students
 from restill.settings import StudentSettings
 from restill.students.pruning import Pruner
 
-SETTINGS = StudentSettings(embedding_size=16, hidden_size=16, max_tokens=8)
+SETTINGS = StudentSettings(kind="siamese-lstm", embedding_size=16, hidden_size=16, max_tokens=8)
 
 
 @pytest.fixture
