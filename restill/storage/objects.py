@@ -12,9 +12,8 @@ import http
 import ipaddress
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -133,28 +132,21 @@ class ObjectStore:
         path: Path,
         *,
         sha256: str | None = None,
-        size: int | None = None,
         progress: Callable[[int], None] | None = None,
-        parts: Parts = PARTS,
     ) -> None:
         """Stream an object to `path`, which appears whole or not at all; a broken stream is resumed.
 
         Args:
             sha256: hex digest the bytes must have.
-            size: bytes to be expected, if known. With a digest, which shows that they belong together, ranges of a
-                large object come side by side.
             progress: called with the number of bytes of each chunk that arrived.
         Raises: IntegrityError naming key, expected and found digest; ObjectNotFound; StorageUnreachable.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         digest = hashlib.sha256()
-        large = sha256 is not None and size is not None and size > parts.threshold_bytes
-        found = self.head(key) if large else None  # it may have another size than it should: the digest will tell
-        chunks = self._ranges(key, found.size, parts) if found else self._chunks(key)
         try:
-            with part.open("wb") as file, contextlib.closing(chunks):
-                for chunk in chunks:
+            with part.open("wb") as file:
+                for chunk in self._chunks(key):
                     file.write(chunk)
                     digest.update(chunk)
                     if progress is not None:
@@ -442,31 +434,13 @@ class ObjectStore:
     def _full(self, key: str) -> str:
         return f"{self.connection.prefix}/{key}" if self.connection.prefix else key
 
-    def _ranges(self, key: str, size: int, parts: Parts) -> Generator[bytes, None, None]:
-        """Yield an object's bytes in their order, in ranges that come side by side."""
-
-        def bring(start: int) -> bytes:
-            return b"".join(self._chunks(key, start, min(start + parts.part_bytes, size)))
-
-        with ThreadPoolExecutor(max_workers=parts.parallel) as pool:
-            under_way: deque[Future[bytes]] = deque()
-            try:
-                for start in range(0, size, parts.part_bytes):
-                    under_way.append(pool.submit(bring, start))
-                    if len(under_way) > parts.parallel:
-                        yield under_way.popleft().result()
-                while under_way:
-                    yield under_way.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _chunks(self, key: str, offset: int = 0, end: int | None = None) -> Generator[bytes, None, None]:
-        """Yield an object's bytes, from `offset` to before `end`; a stream that breaks is taken up where it broke."""
-        attempts = 0
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes; a stream that breaks is taken up where it broke."""
+        offset = attempts = 0
         while True:
             start = offset
             try:
-                for chunk in self._stream(key, offset, end):
+                for chunk in self._stream(key, offset=offset):
                     offset += len(chunk)
                     yield chunk
                 return
@@ -475,11 +449,12 @@ class ObjectStore:
                 if attempts == READ_ATTEMPTS:
                     raise
 
-    def _stream(self, key: str, offset: int, end: int | None) -> Iterator[bytes]:
+    def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
         with self._refusals.translated("read", key):
-            if offset or end is not None:
-                wanted = f"bytes={offset}-{'' if end is None else end - 1}"
-                answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key), Range=wanted)
+            if offset:
+                answer = self._client.get_object(
+                    Bucket=self.connection.bucket, Key=self._full(key), Range=f"bytes={offset}-"
+                )
             else:
                 answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
             body: StreamingBody = answer["Body"]

@@ -29,10 +29,10 @@ MAX_PARTS = 10_000  # S3's limit
 
 @dataclass(frozen=True)
 class Parts:
-    """From what size on, and how, a file is sent or fetched in parts. `parallel` + 1 parts are held in memory."""
+    """From what size on, and how, a file is sent in parts. `parallel` + 1 parts are held in memory."""
 
     threshold_bytes: int = 64 * 1024**2
-    part_bytes: int = 8 * 1024**2  # S3 takes no less than 5 MiB
+    part_bytes: int = 16 * 1024**2  # S3 takes no less than 5 MiB
     parallel: int = 4
 
 
