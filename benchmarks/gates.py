@@ -44,6 +44,7 @@ def main() -> None:
     other.add_argument("--slower-than", help="FOLDER:FILE that it is held to; default: the student")
     other.add_argument("--pairs", type=Path, required=True, help="CSV, text_a and text_b")
     other.add_argument("--runs", type=int, default=100)
+    other.add_argument("--neighbours", type=int, nargs="+", default=[0, 1], help="cores that others occupy, in turn")
     other.add_argument("--requests", type=int, default=LatencySettings().requests)
     other.add_argument("--attempts", type=int, default=1, help="as gates.attempts; 1: each measurement counts")
     asked = parser.parse_args()
@@ -85,7 +86,8 @@ def study_latency(asked: argparse.Namespace) -> None:
     print("\n| challenger | machine | gate | passed | failed | undecided | median ratio |")
     print("|---|---|---|---:|---:|---:|---:|")
     for name, challenger, champion in (("the same artifact", student, student), ("a slower one", slower, held_to)):
-        for machine, neighbours in (("alone", 0), ("a neighbour on one core", 1)):
+        for neighbours in asked.neighbours:
+            machine = f"neighbours on {neighbours} cores" if neighbours else "alone"
             with busy(neighbours):
                 count(name, machine, challenger, champion, pairs, asked)
 
