@@ -136,7 +136,7 @@ def test_a_worse_student_is_refused_for_its_accuracy(bench):
 
 
 def test_a_slower_student_is_refused_for_its_latency(bench):
-    artifact = bench.train(distillation={"epochs": 1}, student={"hidden_size": 160})
+    artifact = bench.train(distillation={"epochs": 1}, student={"kind": "siamese-lstm", "hidden_size": 160})
     # A machine that is disturbed decides nothing, and the gate then measures again: it must never pass.
     for _ in range(LIMITS.attempts):
         rows = bench.answers(artifact, timed=True)
