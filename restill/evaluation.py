@@ -154,16 +154,7 @@ def quality(rows: Rows, predictions: dict[str, Predictions], gates: GateSettings
         "slices": (),
     }
     if "champion" in predictions:
-        compared = accuracy.compare(
-            predictions["challenger"],
-            predictions["champion"],
-            rows,
-            confidence=gates.confidence,
-            resamples=gates.resamples,
-            margin=gates.max_slice_loss,
-            min_pairs=gates.min_slice_pairs,
-            min_clusters=gates.min_clusters,
-        )
+        compared = _compare(predictions["challenger"], predictions["champion"], rows, gates)
         found |= {
             "difference": compared.difference,
             "difference_error": compared.error,
@@ -184,17 +175,21 @@ def appraise(versions: dict[str, Candidate], rows: Rows, gates: GateSettings) ->
     answers = {name: score_rows(version.load(threads=1), rows) for name, version in versions.items()}
     compared = None
     if "champion" in answers:
-        compared = accuracy.compare(
-            answers["version"],
-            answers["champion"],
-            rows,
-            confidence=gates.confidence,
-            resamples=gates.resamples,
-            margin=gates.max_slice_loss,
-            min_pairs=gates.min_slice_pairs,
-            min_clusters=gates.min_clusters,
-        )
+        compared = _compare(answers["version"], answers["champion"], rows, gates)
     return Appraisal({name: accuracy.measure(given, rows) for name, given in answers.items()}, compared)
+
+
+def _compare(challenger: Predictions, champion: Predictions, rows: Rows, gates: GateSettings) -> Comparison:
+    return accuracy.compare(
+        challenger,
+        champion,
+        rows,
+        confidence=gates.confidence,
+        resamples=gates.resamples,
+        margin=gates.max_slice_loss,
+        min_pairs=gates.min_slice_pairs,
+        min_clusters=gates.min_clusters,
+    )
 
 
 def score_rows(model: PairModel, rows: Rows) -> Predictions:
