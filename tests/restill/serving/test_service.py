@@ -1,14 +1,17 @@
 """The HTTP service: a real process over a real registry."""
 
 import dataclasses
+import http.client
 import json
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -225,14 +228,17 @@ def test_a_stop_lets_a_request_under_way_end(served, tmp_path):
             return True
         return False
 
-    def halves():
-        yield body[:20]
+    address = urlsplit(service.url)
+    head = f"POST /similarity HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=30) as link:
+        link.sendall(f"{head}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert link.recv(1000).startswith(b"HTTP/1.1 100")  # the request is under way, not on its way
         service.process.send_signal(signal.SIGTERM)
         eventually(listens_no_more)
-        yield body[20:]
-
-    found = httpx.post(f"{service.url}/similarity", content=halves(), headers={"Content-Type": "application/json"})
-    assert len(found.json()["answers"]) == len(PAIRS)
+        link.sendall(body)
+        found = http.client.HTTPResponse(link)
+        found.begin()
+        assert len(json.loads(found.read())["answers"]) == len(PAIRS)
     assert service.stop() == 0
 
 
