@@ -219,7 +219,7 @@ def test_a_registration_that_meets_a_decided_removal_waits_and_is_whole(registry
     """gc has decided to remove the very files that a registration finds stored. The deletion comes while it waits."""
     crashed = leave_files(registry, tmp_path / "crashed", tmp_path)
     later(8)
-    monkeypatch.setattr(removals, "RELIED_ON", timedelta(0))  # the files count as old for the registration, too
+    monkeypatch.setattr(removals, "RELIED_ON", timedelta(seconds=-5))  # the files count as old, though a second old
     monkeypatch.setattr(removals, "WAIT_SECONDS", 60)
     store, gc = stopped_gc(registry, BLOBS, Policy())
     waits = threading.Event()
