@@ -13,7 +13,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -145,10 +145,13 @@ class ObjectStore:
         part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         digest = hashlib.sha256()
         try:
-            with part.open("wb") as file:
+            with part.open("wb") as file, ThreadPoolExecutor(max_workers=1) as hashing:
+                hashed: Future[None] | None = None
                 for chunk in self._chunks(key):
+                    if hashed is not None:
+                        hashed.result()
+                    hashed = hashing.submit(digest.update, chunk)  # while this one is written and the next one arrives
                     file.write(chunk)
-                    digest.update(chunk)
                     if progress is not None:
                         progress(len(chunk))
             if sha256 is not None and digest.hexdigest() != sha256:
