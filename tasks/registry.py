@@ -51,8 +51,7 @@ def load_challenger(manifest: Manifest, settings: Settings) -> Candidate:
 def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None:
     """Return the promotion that is live with its version, downloaded and verified; None before the first."""
     registry = _registry(settings)
-    if settings.registry.signing_key is not None:
-        registry.signer()  # a key that cannot be used is better known before the training than after it
+    registry.signer()  # a key that is missing or cannot be used is better known before the training than after it
     entry = registry.champion(settings.registry.alias)
     if entry is None:
         say("there is no champion yet: absolute gates only")

@@ -103,7 +103,8 @@ def history(as_json: Json = False) -> None:
     if as_json:
         screen.print_json([entry.model_dump(mode="json") for entry in entries])
         return
-    table = Table("number", "when (UTC)", "what", "version", "by", "why", box=None, pad_edge=False)
+    signed = ["signed with"] if any(entry.signature for entry in entries) else []
+    table = Table("number", "when (UTC)", "what", "version", "by", *signed, "why", box=None, pad_edge=False)
     for entry in entries:
         table.add_row(
             str(entry.sequence),
@@ -111,6 +112,7 @@ def history(as_json: Json = False) -> None:
             "[bold red]FORCED[/]" if entry.forced else entry.action,
             entry.version[:12],
             escape(entry.promoted_by),
+            *([entry.signature.key_id[:12] if entry.signature else "–"] if signed else []),
             escape(entry.reason),
         )
     screen.out.print(table if entries else "Nothing was promoted yet. Next: restill retrain.")

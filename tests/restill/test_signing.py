@@ -32,6 +32,7 @@ from restill.serving import Champion, LiveChampion
 from restill.settings import RegistrySettings, load_settings
 from restill.signing import Signer, Trusted
 from restill.storage import ObjectStore
+from tasks.registry import load_champion
 
 ALIAS = "champion"
 
@@ -445,3 +446,8 @@ def test_the_commands_sign_and_check_as_configured(opened, ours, versions, tmp_p
     assert call("rollback", "--reason", "forged")["version"] == versions[0]
     found = call("verify")
     assert (found["whole"], len(found["notes"])) == (True, 1)
+    assert Signer.read(ours.private).key_id[:12] in CliRunner().invoke(app, ["registry", "history"]).stdout
+    # Who trusts keys and has none to sign with learns it before a training, not after it.
+    (tmp_path / "restill.toml").write_text('[registry]\ntrusted_keys = ["ours/trusted.pem"]\n')
+    with pytest.raises(ConfigurationError, match="signing_key is not set"):
+        load_champion.fn(load_settings())
