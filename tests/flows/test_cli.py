@@ -48,7 +48,7 @@ def test_a_file_that_is_not_there_is_a_usage_error(project):
 
 
 def test_a_project_without_data_says_how_to_get_some(project):
-    assert_told(project.restill("plan"), 0, "there is no data yet", "restill ingest FILE")
+    assert_told(project.call("plan"), 0, "there is no data yet", "restill ingest FILE")
 
 
 def test_a_teacher_without_weights_is_named(project, tmp_path):
@@ -61,26 +61,26 @@ def test_a_teacher_without_weights_is_named(project, tmp_path):
 
 def test_an_object_store_that_does_not_answer_is_exit_code_3(project):
     started = time.monotonic()
-    done = project.restill("plan", RESTILL_STORAGE__ENDPOINT_URL="http://127.0.0.1:9")
+    done = project.call("plan", RESTILL_STORAGE__ENDPOINT_URL="http://127.0.0.1:9")
     assert_told(done, 3, "http://127.0.0.1:9")
     assert time.monotonic() - started < 60
 
 
 def test_a_wrong_setting_names_its_key(project):
-    assert_told(project.restill("plan", RESTILL_GATES__CONFIDENCE="2"), 2, "gates.confidence")
+    assert_told(project.call("plan", RESTILL_GATES__CONFIDENCE="2"), 2, "gates.confidence")
     (project.root / "restill.toml").write_text((project.root / "restill.toml").read_text() + "\n[gate]\nx = 1\n")
-    assert_told(project.restill("config", "show"), 2, "gate")
+    assert_told(project.call("config", "show"), 2, "gate")
 
 
 def test_nothing_promoted_yet_is_said(project):
     (project.root / "restill.toml").write_text('[teacher]\npath = "teacher"\n')
     assert_told(project.restill("predict", "a", "b"), 1, "restill retrain")
-    assert_told(project.restill("registry", "rollback", "--reason", "x"), 1)
-    assert json.loads(project.restill("registry", "list", "--json").stdout) == []
+    assert_told(project.call("registry", "rollback", "--reason", "x"), 1)
+    assert json.loads(project.call("registry", "list", "--json").stdout) == []
 
 
 def test_secrets_are_masked_in_the_configuration(project):
-    done = project.restill("config", "show", "--json")
+    done = project.call("config", "show", "--json")
     assert project.environment["RESTILL_STORAGE__SECRET_ACCESS_KEY"] not in done.stdout
     assert json.loads(done.stdout)["storage"]["secret_access_key"] == "**********"
 

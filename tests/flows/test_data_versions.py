@@ -22,7 +22,7 @@ def store(project):
 
 
 @pytest.fixture(scope="module")
-def versions(project, store):
+def versions(project, prefect_server, store):
     """Give two versions, the second named by data.dvc, and a third file that waits."""
     for name, rows in (("1", 2000), ("2", 800)):
         path = project.drop(name, rows)
@@ -38,20 +38,20 @@ def retrained(project, prefect_server, versions):
 
 
 def test_the_log_lists_the_versions(project, versions):
-    log = answer(project.restill("data", "log", "--json"))
+    log = answer(project.call("data", "log", "--json"))
     assert [(line["version"], line["named"], line["parent"]) for line in log] == [
         (versions[1], True, versions[0]),
         (versions[0], False, None),
     ]
     assert log[0]["rows"] > log[1]["rows"] > 0
-    assert f"{versions[1][:12]} ★" in project.restill("data", "log").stdout
+    assert f"{versions[1][:12]} ★" in project.call("data", "log").stdout
 
 
 def test_two_versions_are_compared(project, versions):
-    diff = answer(project.restill("data", "diff", versions[0][:8], versions[1][:8], "--json"))
+    diff = answer(project.call("data", "diff", versions[0][:8], versions[1][:8], "--json"))
     assert (len(diff["only_a"]), len(diff["only_b"]), len(diff["both"]), diff["rewritten"]) == (0, 1, 1, [])
     assert diff["difference"]["rows"] == diff["only_b"][0]["rows"] > 0
-    shown = project.restill("data", "diff", versions[0], versions[1]).stdout
+    shown = project.call("data", "diff", versions[0], versions[1]).stdout
     assert f"only in {versions[1][:12]}: {diff['only_b'][0]['batch']}" in shown
 
 
@@ -66,13 +66,13 @@ def test_an_unknown_version_is_told(project, versions):
         assert "restill data log" in done.stderr
         assert "Traceback" not in done.stderr
     assert project.restill("data", "checkout").returncode == 2
-    assert project.restill("data", "log", RESTILL_STORAGE__ENDPOINT_URL="http://127.0.0.1:9").returncode == 3
+    assert project.call("data", "log", RESTILL_STORAGE__ENDPOINT_URL="http://127.0.0.1:9").returncode == 3
 
 
 def test_a_plan_for_an_older_version_leaves_new_files_alone(project, versions):
-    steps = answer(project.restill("plan", "--data-version", versions[0][:8], "--json"))["steps"]
+    steps = answer(project.call("plan", "--data-version", versions[0][:8], "--json"))["steps"]
     assert steps[0] == f"bring data version {versions[0][:12]} to this machine"
-    assert any("degrading.csv" in step for step in answer(project.restill("plan", "--json"))["steps"])
+    assert any("degrading.csv" in step for step in answer(project.call("plan", "--json"))["steps"])
 
 
 def test_a_retrain_on_an_older_version_touches_nothing_but_the_registry(retrained, project, versions, store):
@@ -92,8 +92,8 @@ def test_the_same_again_is_nothing_new(retrained, project, versions):
     done = project.restill("retrain", "--data-version", versions[0], PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 0, done.stderr  # Prefect was not asked
     assert "Nothing is new" in done.stdout
-    assert answer(project.restill("plan", "--data-version", versions[0], "--json"))["nothing_to_do"] is True
-    assert answer(project.restill("plan", "--json"))["nothing_to_do"] is False
+    assert answer(project.call("plan", "--data-version", versions[0], "--json"))["nothing_to_do"] is True
+    assert answer(project.call("plan", "--json"))["nothing_to_do"] is False
 
 
 def test_a_checkout_goes_there_says_what_is_next_and_goes_back(retrained, project, versions):
@@ -109,7 +109,7 @@ def test_a_checkout_goes_there_says_what_is_next_and_goes_back(retrained, projec
 
 
 def test_damage_is_found_by_verify(retrained, project, versions, store):
-    done = project.restill("data", "verify", "--deep")
+    done = project.call("data", "verify", "--deep")
     assert done.returncode == 0, done.stdout
     assert "is whole" in done.stdout
     file = snapshots.find_version(store, versions[0]).files[0]
@@ -117,7 +117,7 @@ def test_damage_is_found_by_verify(retrained, project, versions, store):
     good = store.get(key)
     store.delete(key)
     try:
-        done = project.restill("data", "verify", versions[0][:8], "--json")
+        done = project.call("data", "verify", versions[0][:8], "--json")
         assert done.returncode == 1
         (problem,) = json.loads(done.stdout)["problems"]
         assert file.path in problem

@@ -56,8 +56,8 @@ def test_both_objects_are_taken_in(retrained, project, store):
     ]
     assert outcome.batches[0].quarantined == {"bad_label": 1, "empty_text": 1}
     assert outcome.batches[1].detected == "JSON Lines, UTF-8, LF"
-    assert "nothing_to_do" in project.restill("plan", "--json").stdout
-    assert not any("ingest" in step for step in answer(project.restill("plan", "--json"))["steps"])
+    assert "nothing_to_do" in project.call("plan", "--json").stdout
+    assert not any("ingest" in step for step in answer(project.call("plan", "--json"))["steps"])
 
 
 def test_the_student_learns_from_pairs_without_labels(retrained, project, store):
@@ -79,20 +79,20 @@ def test_the_student_learns_from_pairs_without_labels(retrained, project, store)
 
 
 def test_kept_out_rows_are_listed_shown_corrected_and_let_in(retrained, project):
-    (listed,) = answer(project.restill("quarantine", "list", "--json"))
+    (listed,) = answer(project.call("quarantine", "list", "--json"))
     assert listed["quarantined"] == {"bad_label": 1, "empty_text": 1}
     report = listed["report_id"]
-    rows = answer(project.restill("quarantine", "show", report[:8], "--reason", "bad_label", "--json"))
+    rows = answer(project.call("quarantine", "show", report[:8], "--reason", "bad_label", "--json"))
     assert [(row["text_a"], row["label"], row["source"]) for row in rows] == [("how so", "perhaps", "own")]
     corrected = project.root / "corrected.csv"
-    shown = project.restill("quarantine", "show", report, "--reason", "bad_label", "--to", str(corrected))
+    shown = project.call("quarantine", "show", report, "--reason", "bad_label", "--to", str(corrected))
     assert f"restill quarantine release {report}" in shown.stdout
     corrected.write_text(corrected.read_text("utf-8-sig").replace("perhaps", "1"), "utf-8")
-    released = project.restill("quarantine", "release", report, str(corrected))
+    released = project.restill("quarantine", "release", report, str(corrected), own_server=True)
     assert released.returncode == 0, released.stdout + released.stderr
     assert "1 of 1 rows" in released.stdout
-    assert project.restill("quarantine", "show", "0123").returncode == 1
-    assert project.restill("quarantine", "show", report, "--reason", "nonsense").returncode == 2
+    assert project.call("quarantine", "show", "0123").returncode == 1
+    assert project.call("quarantine", "show", report, "--reason", "nonsense").returncode == 2
 
 
 def test_what_is_forgotten_names_the_models_that_rest_on_it(retrained, project):
@@ -106,7 +106,7 @@ def test_what_is_forgotten_names_the_models_that_rest_on_it(retrained, project):
     assert preview["models"] == [challenger]
     done = answer(project.restill("data", "forget", "--pair-id", pair, "--reason", "request 1", "--json"))
     assert done["version"] == snapshots.named_version(settings.root)
-    steps = answer(project.restill("plan", "--json"))["steps"]
+    steps = answer(project.call("plan", "--json"))["steps"]
     assert not any("ingest" in step or "not part of this data version" in step for step in steps)
     assert any("distill" in step for step in steps)
     assert project.restill("data", "forget", "--reason", "r").returncode == 2

@@ -71,7 +71,7 @@ def test_nothing_new_changes_nothing_and_needs_no_prefect(first, project, regist
     assert done.returncode == 0, done.stderr
     assert "Nothing is new" in done.stdout
     assert len(registry.versions()) == 1
-    assert json.loads(project.restill("plan", "--json").stdout)["nothing_to_do"] is True
+    assert json.loads(project.call("plan", "--json").stdout)["nothing_to_do"] is True
 
 
 def test_the_champion_answers(first, project):
@@ -124,7 +124,7 @@ def test_a_poisoned_drop_is_refused_with_reasons_and_changes_nothing(poisoned, i
 
 
 def test_a_refused_file_is_not_judged_again(poisoned, project):
-    steps = json.loads(project.restill("plan", "--json").stdout)["steps"]
+    steps = json.loads(project.call("plan", "--json").stdout)["steps"]
     assert any(step.startswith("leave poisoned.csv: refused on") for step in steps)
 
 
@@ -142,7 +142,7 @@ def test_a_worse_challenger_is_refused_by_the_accuracy_gates(degraded, improved,
 def test_other_limits_are_tried_on_a_past_challenger(degraded, project, registry):
     version = degraded.decision.verdict.measurements.challenger
     (project.root / "lenient.toml").write_text("[gates]\nmin_accuracy = 0.01\nconfidence = 0.9\n")
-    done = project.restill("evaluate", "--version", version[:12], "--limits", "lenient.toml", "--json")
+    done = project.call("evaluate", "--version", version[:12], "--limits", "lenient.toml", "--json")
     assert done.returncode == 0, done.stderr
     after = json.loads(done.stdout)["after"]
     answers = {row["gate"]: row["answer"] for row in after["rows"]}
@@ -150,7 +150,7 @@ def test_other_limits_are_tried_on_a_past_challenger(degraded, project, registry
     assert after["limits"]["confidence"] == 0.9
     assert len(registry.verdicts(version)) == 1
     (project.root / "wrong.toml").write_text("min_acuracy = 0.9\n")
-    wrong = project.restill("evaluate", "--version", version[:12], "--limits", "wrong.toml")
+    wrong = project.call("evaluate", "--version", version[:12], "--limits", "wrong.toml")
     assert wrong.returncode == 2
     assert "min_acuracy" in wrong.stderr
 
@@ -159,46 +159,46 @@ def test_a_version_is_measured_on_another_data_version(degraded, improved, proje
     challenger = degraded.decision.verdict.measurements.challenger
     data_version = registry.manifest(improved.promotion.version).lineage.data_version
     before = [item.key for item in registry.store.list("registry/")]
-    done = project.restill("evaluate", "--version", challenger[:12], "--data-version", data_version[:12], "--json")
+    done = project.call("evaluate", "--version", challenger[:12], "--data-version", data_version[:12], "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["data_version"] == data_version
     assert found["measured"]["champion"]["version"] == improved.promotion.version
     assert found["difference"]["upper"] < 0  # it had learned from wrong labels
     assert [item.key for item in registry.store.list("registry/")] == before
-    unknown = project.restill("evaluate", "--version", challenger[:12], "--data-version", "ffff")
+    unknown = project.call("evaluate", "--version", challenger[:12], "--data-version", "ffff")
     assert unknown.returncode == 1
     assert "ffff" in unknown.stderr
 
 
 def test_gates_are_simulated_on_what_two_real_models_answered(degraded, project):
-    done = project.restill("gates", "simulate", "--decisions", "20", "--pairs", "2000", "--json")
+    done = project.call("gates", "simulate", "--decisions", "20", "--pairs", "2000", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert "answered them" in found["origin"]
     assert [sum(rate["answers"].values()) for rate in found["rates"]] == [20] * len(found["rates"])
-    listed = json.loads(project.restill("gates", "list", "--json").stdout)
+    listed = json.loads(project.call("gates", "list", "--json").stdout)
     assert "slices" in listed["gates"]
 
 
 def test_a_refused_challenger_is_not_promoted_by_hand_without_force(degraded, project, registry):
     version = degraded.decision.verdict.measurements.challenger
-    done = project.restill("registry", "promote", version[:12], "--reason", "urgent")
+    done = project.call("registry", "promote", version[:12], "--reason", "urgent")
     assert done.returncode == 1
     assert "--force" in done.stderr
-    nameless = project.restill("registry", "promote", version[:12], "--reason", "urgent", "--force")
+    nameless = project.call("registry", "promote", version[:12], "--reason", "urgent", "--force")
     assert nameless.returncode == 2
     assert registry.champion("champion").sequence == 2
 
 
 def test_rollback_goes_back_and_stays_back(degraded, first, project, registry):
-    done = project.restill("registry", "rollback", "--reason", "wrong answers", "--by", "on-call")
+    done = project.call("registry", "rollback", "--reason", "wrong answers", "--by", "on-call")
     assert done.returncode == 0, done.stderr
     entry = registry.champion("champion")
     assert (entry.version, entry.sequence, entry.action) == (first.promotion.version, 3, "rollback")
     assert (entry.reason, entry.promoted_by) == ("wrong answers", "on-call")
     assert registry.verify("champion") == []
-    shown = project.restill("registry", "history", "--json")
+    shown = project.call("registry", "history", "--json")
     assert [line["sequence"] for line in json.loads(shown.stdout)] == [3, 2, 1]
 
 

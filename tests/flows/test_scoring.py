@@ -83,8 +83,7 @@ def by_command(project, data, scores):
     """Say what is missing, score all of it with two processes, and say again what is missing."""
     dry = project.restill("score", "--dry-run")
     before = scores.objects()
-    server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    done = project.restill("score", "--workers", "2", RESTILL_TEACHER__SHARD_SENTENCES="32", **server)
+    done = project.restill("score", "--workers", "2", RESTILL_TEACHER__SHARD_SENTENCES="32")
     return dry, before, done, project.restill("score", "--dry-run")
 
 
@@ -114,7 +113,7 @@ def test_the_command_says_what_is_missing_scores_it_and_says_how(by_command, dat
 
 def test_the_command_refuses_what_it_cannot_do(project):
     assert project.restill("score", "--on", "moon").returncode == 2
-    refused = project.restill("score", "--on", "pool")
+    refused = project.restill("score", "--on", "pool", own_server=True)
     assert refused.returncode == 2
     assert "PREFECT_API_URL" in refused.stderr
 
