@@ -133,11 +133,13 @@ class LiveChampion:
             try:
                 self.refresh()
                 pause = self._poll_seconds
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the next one, the present one answers on
+            # Whatever is wrong with the next one, the present one answers on and is followed by the one after it. A panic
+            # of the tokenizer's library is no Exception.
+            except BaseException as error:  # noqa: BLE001
                 pause = min(2 * pause, max(LONGEST_PAUSE_SECONDS, self._poll_seconds))
                 self._note(error)
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: BaseException) -> None:
         self.failed_reloads += 1
         self.problem = f"{type(error).__name__}: {error}"
         if self.problem not in self._causes:

@@ -44,6 +44,8 @@ registry.promote(second, alias="champion", expected=first.entry, reason="a", pro
 print([os.waitpid(child, 0)[1] for child in children])
 """
 
+PANICS = b'{"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}'
+
 
 @pytest.fixture
 def versions(registry, students):
@@ -113,13 +115,21 @@ def test_the_next_version_is_ready_for_the_shapes_in_use(champion, registry, ver
         assert len(shapes) > 2
 
 
-@pytest.mark.parametrize("damaged", ["student.tflite", "tokenizer.json", "student.json"])
+@pytest.mark.parametrize(
+    ("damaged", "instead", "problem"),
+    [
+        ("student.tflite", b"{}", "IntegrityError"),
+        ("tokenizer.json", b"{}", "IntegrityError"),
+        ("tokenizer.json", PANICS, "PanicException"),  # no Exception: what catches those alone would end following
+        ("student.json", b"{}", "IntegrityError"),
+    ],
+)
 def test_a_version_that_cannot_be_loaded_is_never_swapped_in(
-    champion, registry, versions, students, tmp_path, damaged, caplog
+    champion, registry, versions, students, tmp_path, damaged, instead, problem, caplog
 ):
     """It was registered so: every digest is right. The cause is logged once, and the next promotion takes over."""
     for file in students[1].files:
-        content = b"{}" if file == damaged else (students[1].folder / file).read_bytes()
+        content = instead if file == damaged else (students[1].folder / file).read_bytes()
         (tmp_path / file).write_bytes(content)
     broken = dataclasses.replace(students[1], folder=tmp_path).register(registry).version
     with caplog.at_level(logging.WARNING, "restill.serving"), LiveChampion(champion, poll_seconds=0.01) as live:
@@ -128,7 +138,7 @@ def test_a_version_that_cannot_be_loaded_is_never_swapped_in(
         eventually(lambda: live.failed_reloads >= 3)
         assert live.version == versions[0]
         assert live.predict([PAIR]) == old
-        assert "IntegrityError" in live.problem
+        assert problem in live.problem
         assert len(caplog.records) == 1
         assert live.problem in caplog.text
         promote(registry, versions[2])
