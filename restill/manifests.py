@@ -161,7 +161,7 @@ class _Document(_Record):
         try:
             content = json.loads(body)
             major = int(str(content["schema_version"]).split(".")[0])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(
                 f"{where} is not a {cls.__name__} document: {error!r}.", hint="Restore the object from a backup."
             ) from error

@@ -46,7 +46,10 @@ def check(registry: "Registry", alias: str | None = None) -> Verification:
     """
     result = Verification()
     for name in [alias] if alias is not None else registry.aliases():
-        _check_history(registry, name, result)
+        try:
+            _check_history(registry, name, result)
+        except ConfigurationError as error:  # what is stored there is no alias's
+            result.found.append(str(error))
     blobs: dict[str, tuple[str, int, str]] = {}
     for version in registry.version_ids():
         try:
@@ -70,7 +73,7 @@ def check(registry: "Registry", alias: str | None = None) -> Verification:
 def _check_history(registry: "Registry", alias: str, result: Verification) -> None:
     keys = registry.entry_keys(alias)
     previous: bytes | None = None
-    checked: set[str] = set()
+    checked: set[tuple[str, str]] = set()
     for number, key in enumerate(keys, start=1):
         result.entries += 1
         try:
@@ -78,14 +81,15 @@ def _check_history(registry: "Registry", alias: str, result: Verification) -> No
             if key != registry.layout.entry(alias, number):
                 result.found.append(f"{registry.store.uri(key)}: number {number} was expected; an entry is missing.")
             before = hashlib.sha256(previous).hexdigest() if previous is not None else None
-            if entry.previous_entry_sha256 != before:
+            if entry.previous_entry_sha256 != before or entry.replaces_sequence != (entry.sequence - 1 or None):
                 result.found.append(f"{registry.store.uri(key)} does not follow the stored entry before it.")
             previous = body
             if registry.trusted is not None and (why := registry.trusted.problem(entry, body)):
                 is_wrong = key == keys[-1] or registry.trusted.knows(entry)
                 (result.found if is_wrong else result.notes).append(f"{registry.store.uri(key)}: {why}.")
-            if entry.manifest_sha256 not in checked:
-                checked.add(entry.manifest_sha256)
+            named = (entry.version, entry.manifest_sha256)
+            if named not in checked:
+                checked.add(named)
                 if key == keys[-1] or not _was_removed(registry, entry.version):
                     registry.get_checked(registry.layout.manifest(entry.version), entry.manifest_sha256)
             if entry.verdict_sha256 is not None:
@@ -126,9 +130,11 @@ def _check_named(registry: "Registry", key: str, keys: set[str]) -> list[str]:
         return []  # removed since it was listed
     except IntegrityError as error:
         return [str(error)]
-    except ValueError:
+    except (ValueError, RecursionError):
         return [f"{registry.store.uri(key)} is no JSON."]
-    measured = verdict.get("measurements", {})
+    measured = verdict.get("measurements", {}) if isinstance(verdict, dict) else None
+    if not isinstance(measured, dict):
+        return [f"{registry.store.uri(key)} is no verdict."]
     named = {name: measured.get(f"{name}_sha256") for name in EVIDENCE}
     missing = [
         evidence

@@ -133,8 +133,8 @@ class LiveChampion:
             try:
                 self.refresh()
                 pause = self._poll_seconds
-            # Whatever is wrong with the next one, the present one answers on and is followed by the one after it. A panic
-            # of the tokenizer's library is no Exception.
+            # Whatever is wrong with the next one, the present one answers on, and its alias is followed. A panic of the
+            # tokenizer's library is no Exception.
             except BaseException as error:  # noqa: BLE001
                 pause = min(2 * pause, max(LONGEST_PAUSE_SECONDS, self._poll_seconds))
                 self._note(error)

@@ -124,7 +124,9 @@ def test_the_schemas_in_the_docs_are_current():
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'"x"', b"\xff", b'{"schema_version":"1.0"}', b'{"schema_version":null}']
+    "body",
+    [b"", b"[]", b"{}", b'"x"', b"\xff", b"[" * 100_000, b'{"schema_version":"1.0"}', b'{"schema_version":null}'],
+    ids=range(8),
 )
 def test_what_is_no_manifest_is_an_integrity_error(body):
     with pytest.raises(IntegrityError, match="s3://b/k"):

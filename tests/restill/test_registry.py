@@ -362,6 +362,29 @@ def test_verify_finds_an_edited_a_missing_and_a_moved_entry(registry, versions):
     assert registry.verify("champion") == []
 
 
+@pytest.mark.parametrize("lie", ["manifest_sha256", "replaces_sequence"])
+def test_verify_finds_an_entry_that_does_not_fit_what_it_names(registry, versions, lie):
+    """Every object is whole, and the entry before it names that manifest rightly."""
+    first = promote(registry, versions[0], None)
+    second = promote(registry, versions[1], first)
+    key = registry.layout.entry("champion", 2)
+    told = getattr(first, lie) if lie != "replaces_sequence" else 2
+    overwrite(registry.store, key, second.model_copy(update={lie: told}).document())
+    (problem,) = registry.verify()
+    assert key in problem or registry.layout.manifest(versions[1].version) in problem
+
+
+def test_verify_names_what_is_no_verdict_and_no_alias(registry, versions):
+    promote(registry, versions[0], None)
+    for body in (b"[]", b'{"measurements":null}', b"[" * 100_000):
+        registry.add_verdict(versions[0].version, body)
+    registry.store.create(f"{registry.layout.aliases}No_Alias/{1:020d}.json", b"{}")
+    problems = registry.verify()
+    assert len(problems) == 4
+    assert sum("is no verdict" in problem for problem in problems) == 2
+    assert sum("No_Alias" in problem for problem in problems) == 1
+
+
 def test_verify_finds_a_missing_file_and_a_lost_verdict(registry, versions):
     digest = registry.add_verdict(versions[0].version, b"{}")
     promote(registry, versions[0], None, verdict_sha256=digest)
