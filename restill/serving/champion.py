@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from restill.errors import ConfigurationError, VersionNotFound
-from restill.manifests import WITH_SERVED, Manifest, PromotionEntry
+from restill.manifests import SHORT, WITH_SERVED, Manifest, PromotionEntry
 from restill.registry import Registry
 from restill.serving.pair_model import PairModel
 from restill.serving.progress import Download, Progress, silent
@@ -36,8 +36,14 @@ class Champion(PairModel):
         progress: Progress | None = None,
     ) -> None:
         """Load what an entry of the registry names; `load` finds the entry."""
-        manifest = registry.cached_manifest(entry.version, cache_dir, entry.manifest_sha256)
-        folder = _fetch(registry, manifest, entry, cache_dir, progress)
+        try:
+            manifest = registry.cached_manifest(entry.version, cache_dir, entry.manifest_sha256)
+            folder = _fetch(registry, manifest, entry, cache_dir, progress)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The cache {cache_dir} cannot hold version {entry.version[:SHORT]}: {error.strerror or error}.",
+                hint="Make room or give write access there, or use another folder (cache_dir, RESTILL_ROOT).",
+            ) from error
         super().__init__(folder, file=manifest.served_path, threads=threads)
         self.try_out()
         self.entry = entry
@@ -69,7 +75,8 @@ class Champion(PairModel):
             progress: called with the bytes that have come and those to come in all; default: a bar, on a terminal.
             trusted_keys: PEM files with public keys; what none of them signed is refused, now and when the alias
                 moves. Default: signatures are not looked at.
-        Raises: ConfigurationError, StorageUnreachable, VersionNotFound (nothing was promoted yet), IntegrityError.
+        Raises: ConfigurationError (also if the cache cannot be written), StorageUnreachable, VersionNotFound (nothing
+            was promoted yet), IntegrityError.
         """
         root, separator, model = uri.rstrip("/").rpartition("/registry/")
         if not separator:

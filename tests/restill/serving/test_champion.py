@@ -96,6 +96,18 @@ def test_a_wrong_byte_is_never_served(registry, tmp_path):
         _load(registry.store, tmp_path)
 
 
+def test_a_cache_that_cannot_be_written_is_named(registry, tmp_path):
+    """A file stands where a folder is wanted: also for root, who may write everywhere else."""
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=r"cache cannot hold version \w{12}: (File exists|Not a directory)\."):
+        _load(registry.store, tmp_path)
+    (tmp_path / "cache").unlink()
+    version = registry.champion("champion").version
+    (tmp_path / "cache" / version / "student.tflite").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        _load(registry.store, tmp_path)
+
+
 def test_nothing_was_promoted_yet(store, tmp_path):
     with pytest.raises(VersionNotFound, match="Nothing was promoted"):
         _load(store, tmp_path)
