@@ -194,9 +194,10 @@ class Manifest(_Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        paths = [file.path.casefold() for file in self.files]
-        if len(set(paths)) != len(paths):
-            raise ValueError("two files have one path")
+        # As a file system sees them that counts neither case nor the spelling of accents.
+        paths = sorted(unicodedata.normalize("NFC", file.path).casefold() + "/" for file in self.files)
+        if any(later.startswith(earlier) for earlier, later in itertools.pairwise(paths)):
+            raise ValueError("two files have one path, or one is the folder of another")
         if not any(file.role == self.artifact_role for file in self.files):
             raise ValueError(f"no file has the served role {self.artifact_role!r}")
         if self.version != version_id(

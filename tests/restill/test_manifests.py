@@ -157,8 +157,11 @@ def test_a_path_that_could_leave_the_folder_is_refused(path):
         FileEntry(path=path, sha256="a" * 64, bytes=1, role="litert")
 
 
-def test_two_files_may_not_share_a_path_even_where_case_does_not_count():
-    twins = [FileEntry(path=path, sha256="a" * 64, bytes=1, role="litert") for path in ("model", "Model")]
+@pytest.mark.parametrize(
+    "paths", [("model", "Model"), ("\u00e9", "e\u0301"), ("model", "model/x"), ("Model/a/b", "model-1", "model/A")]
+)
+def test_two_files_may_not_share_a_path_even_where_case_does_not_count(paths):
+    twins = [FileEntry(path=path, sha256="a" * 64, bytes=1, role="litert") for path in paths]
     with pytest.raises(ConfigurationError, match="one path"):
         make(files=twins)
 
