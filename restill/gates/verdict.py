@@ -24,7 +24,7 @@ class Answer(StrEnum):
 class GateRow(BaseModel):
     """One gate's answer, with everything it was decided from."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     gate: str
     answer: Answer
@@ -36,7 +36,7 @@ class GateRow(BaseModel):
 class Verdict(BaseModel):
     """The decision on one challenger against one champion, and the reasons."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     schema_version: str = "1.0"
     passed: bool
@@ -47,8 +47,13 @@ class Verdict(BaseModel):
     measurements: Measurements
 
     def document(self) -> bytes:
-        """Return the verdict as canonical JSON, the form that is stored and digested."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Return the verdict as canonical JSON, the form that is stored and digested.
+
+        Of one that was stored these are its bytes, also if another Restill wrote it, with fewer or more fields: its
+        digest is what a promotion names.
+        """
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return canonical_json({"schema_version": self.schema_version, **given})
 
     @property
     def sha256(self) -> str:

@@ -1,11 +1,14 @@
 """Promotion by hand, and what a verdict leaves beside its version, on the real S3 server."""
 
+import json
+
 import pytest
 from measured import interval, measurements
 from registered import artifact, register
 
 from restill import gates
 from restill.errors import GateRefused, IntegrityError, VersionNotFound
+from restill.manifests import canonical_json
 from restill.promotion import promote_by_hand
 from restill.registry import Registry
 from restill.settings import GateSettings
@@ -32,6 +35,22 @@ def test_what_passed_is_promoted_by_hand_with_its_verdict(registry, manifest):
     verdict = judge(registry, manifest)
     entry = promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
     assert (entry.forced, entry.verdict_sha256, entry.promoted_by) == (False, verdict.sha256, "ada")
+
+
+def test_a_verdict_of_another_restill_is_named_by_what_is_stored(registry, manifest):
+    """One that knew fewer fields, and one that knows more."""
+    content = json.loads(judge(registry, manifest).document())
+    del content["measurements"]["swap_difference"]
+    content["measurements"] |= {"added_later": 1}
+    content["rows"][0] |= {"since": "later"}
+    body = canonical_json(content | {"schema_version": "1.4", "approved_by": ["ada"]})
+    assert gates.Verdict.model_validate_json(body).document() == body
+    for found in registry.store.list(registry.layout.verdict_folder(manifest.version)):
+        registry.store.delete(found.key)
+    digest = registry.add_verdict(manifest.version, body)
+    entry = promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
+    assert entry.verdict_sha256 == digest
+    assert registry.verify() == []
 
 
 def test_what_was_refused_is_promoted_only_by_force_and_the_history_shows_it(registry, manifest):
