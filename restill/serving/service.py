@@ -16,6 +16,8 @@ from restill.serving.gatekeeping import SmallBody, Timed, TokenOnly
 from restill.serving.live import LiveChampion
 from restill.serving.metrics import Metrics
 
+_SAID, _NAME = 8, 40  # what is wrong with a request that is told, and characters of each name
+
 
 class Answer(BaseModel):
     """The answer for one pair."""
@@ -135,10 +137,10 @@ def make_app(
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        # Without what was sent: it may be long, or no valid Unicode.
-        return _refusal(
-            "; ".join(f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in error.errors())
-        )
+        # Without what was sent, which may be long or no valid Unicode, but for the beginnings of names.
+        found = error.errors()
+        said = [f"{'.'.join(str(part)[:_NAME] for part in item['loc'][1:])}: {item['msg']}" for item in found[:_SAID]]
+        return _refusal("; ".join(said + ([f"and {len(found) - _SAID:,} more"] if len(found) > _SAID else [])))
 
     app.add_middleware(SmallBody, max_bytes=max_body_bytes)
     if token is not None:

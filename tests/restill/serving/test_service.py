@@ -114,6 +114,21 @@ def test_what_is_no_json_is_refused(client):
     assert client.post("/similarity", content=b"\xff", headers=headers).status_code in (400, 422)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"pairs": [], "a" * 50_000: 1},
+        {"pairs": []} | {str(number): 1 for number in range(5_000)},
+        {"pairs": [[number, number] for number in range(256)]},
+    ],
+    ids=["a long name", "many names", "many texts"],
+)
+def test_a_refusal_is_short_whatever_was_sent(client, asked):
+    found = client.post("/similarity", json=asked)
+    assert found.status_code == 422
+    assert len(found.content) < 1000
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_that_is_too_large_is_refused(client, declared):
     """Whether its size is said before, or found out while it comes."""
