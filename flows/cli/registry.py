@@ -96,10 +96,13 @@ def show(
 
 
 @app.command()
-def history(as_json: Json = False) -> None:
+def history(
+    alias: Annotated[str | None, typer.Argument(help="Of which alias; default: registry.alias.")] = None,
+    as_json: Json = False,
+) -> None:
     """Show every promotion and rollback, newest first."""
     settings = load_settings()
-    entries = list(reversed(_registry(settings, for_reading=True).history(settings.registry.alias)))
+    entries = list(reversed(_registry(settings, for_reading=True).history(alias or settings.registry.alias)))
     if as_json:
         screen.print_json([entry.model_dump(mode="json") for entry in entries])
         return

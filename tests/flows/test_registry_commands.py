@@ -33,6 +33,8 @@ def test_a_program_promotes_verifies_repairs_and_collects(registry, tmp_path):
         entry = call("promote", version.short, "--force", "--by", "me", "--reason", "a test")
     assert (entry["sequence"], entry["forced"], entry["version"]) == (2, True, made[1].version)
     assert call("rollback", "--reason", "worse")["version"] == made[0].version
+    assert [entry["action"] for entry in call("history")] == ["rollback", "promote", "promote"]
+    assert call("history", "shadow") == []
     found = call("verify")
     assert (found["whole"], found["problems"], found["entries"], found["versions"]) == (True, [], 3, 2)
     assert found["bytes"] == 120_000
