@@ -18,11 +18,16 @@ def promote_by_hand(
         reason: why; kept for ever.
         by: who decides.
         force: also when no verdict passed it against the present champion; the entry then says so.
-    Raises: GateRefused without `force`, if no verdict against the present champion passed it; VersionNotFound;
-        RegistryConflict if somebody promoted meanwhile.
+    Raises: GateRefused without `force`, if no verdict against the present champion passed it, or it is the champion;
+        VersionNotFound; RegistryConflict if somebody promoted meanwhile.
     """
     manifest = registry.manifest(version)
     live = registry.champion(alias)
+    if live is not None and live.version == manifest.version and not force:
+        raise GateRefused(
+            f"Version {manifest.short} is already the {alias}: number {live.sequence}, by {live.promoted_by}.",
+            hint="If a promotion was cut off after that: `restill registry repair` writes what is derived from it.",
+        )
     found = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
     champion = live.version if live else None
     passed = [verdict for verdict in found if verdict.passed and verdict.measurements.champion == champion]

@@ -187,7 +187,8 @@ class Registry(Versions):
         # To stay and have it signed is what signing begins with, and how an entry that is not believed is undone.
         if target == current.version and current in believed and not self._signs_anew(current):
             raise VersionNotFound(
-                f"Version {target[:SHORT]} is already the {alias}.", hint="Name an earlier version with --to."
+                f"Version {target[:SHORT]} is already the {alias}.",
+                hint="Name an earlier version with --to. A rollback that was cut off: `restill registry repair`.",
             )
         return self.promote(
             target,

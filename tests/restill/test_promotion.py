@@ -35,6 +35,9 @@ def test_what_passed_is_promoted_by_hand_with_its_verdict(registry, manifest):
     verdict = judge(registry, manifest)
     entry = promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
     assert (entry.forced, entry.verdict_sha256, entry.promoted_by) == (False, verdict.sha256, "ada")
+    with pytest.raises(GateRefused, match="already the champion: number 1, by ada") as caught:
+        promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
+    assert "repair" in caught.value.hint
 
 
 def test_a_verdict_of_another_restill_is_named_by_what_is_stored(registry, manifest):
