@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+CALLER_GONE = 499  # before there was an answer; no status is sent, and none of HTTP's own means this
 OPEN_PATHS = ("/healthz", "/readyz")  # asked by what starts and stops services, and says nothing
 
 
@@ -25,7 +26,7 @@ class Timed:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status: int = http.HTTPStatus.INTERNAL_SERVER_ERROR
+        status: int = CALLER_GONE
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -35,6 +36,9 @@ class Timed:
 
         try:
             await self._app(scope, receive, noting)
+        except BaseException:
+            status = http.HTTPStatus.INTERNAL_SERVER_ERROR
+            raise
         finally:
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._tell(path, status, time.perf_counter() - started)

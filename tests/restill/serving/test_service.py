@@ -182,6 +182,16 @@ def test_metrics_count_requests_and_show_the_champion(client, served):
     assert time.time() - after["restill_champion_checked_timestamp_seconds",] < 30
 
 
+def test_a_caller_that_leaves_is_no_failure_of_ours(client, served):
+    gone = ("restill_requests_total", ("path", "/similarity"), ("status", "499"))
+    before = _metrics(client).get(gone, 0)
+    address = urlsplit(served[2].url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as link:
+        link.sendall(f"POST /similarity HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 100\r\n\r\n{{".encode())
+    eventually(lambda: _metrics(client).get(gone, 0) == before + 1)
+    assert not [key for key in _metrics(client) if ("status", "500") in key]
+
+
 def _metrics(client):
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
