@@ -1,3 +1,4 @@
+import hashlib
 import json
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -5,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from proxies import RESET_AFTER, at_number, faulty
 from registered import FILES, artifact, register
+from served import eventually
 
 from restill.errors import ConfigurationError, IntegrityError, RegistryConflict, StorageUnreachable, VersionNotFound
 from restill.manifests import canonical_json
@@ -324,8 +326,12 @@ def test_a_manifest_other_than_the_promoted_one_is_found(registry, versions, tmp
 
 def test_verdicts_are_kept_oldest_first_and_checked(registry, versions):
     version = versions[0].version
-    bodies = [b'{"n":%d}' % number for number in (3, 1, 2)]
-    digests = [registry.add_verdict(version, body) for body in bodies]
+    # Listed by their digests they would be the other way round. Times are whole seconds.
+    bodies = sorted((b'{"n":1}', b'{"n":2}'), key=lambda body: hashlib.sha256(body).digest(), reverse=True)
+    digests = [registry.add_verdict(version, bodies[0])]
+    first = registry.store.head(registry.layout.verdict(version, digests[0]))
+    eventually(lambda: registry.store.clock() > first.modified)
+    digests.append(registry.add_verdict(version, bodies[1]))
     registry.add_verdict(version, bodies[0])  # known already: changes nothing
     assert registry.verdicts(version) == bodies
     kinds = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
