@@ -266,10 +266,15 @@ def test_a_second_fetch_moves_no_bytes(registry, versions, tmp_path):
     assert registry.fetch(manifest, cache, manifest_sha256=entry.manifest_sha256, progress=moved.append) == folder
     assert moved == []
 
-    (folder / "student.tflite").write_bytes(b"damaged")
-    registry.fetch(manifest, cache, progress=moved.append)
-    assert sum(moved) == 20_000
-    assert (folder / "student.tflite").read_bytes() == (tmp_path / "artifact-0" / "student.tflite").read_bytes()
+    cached = cache / f"{manifest.version}.manifest.json"
+    for path in (folder / "student.tflite", cached):
+        content = path.read_bytes()
+        for damaged in (b"damaged", content[:-1] + bytes([content[-1] ^ 1])):
+            moved.clear()
+            path.write_bytes(damaged)
+            registry.fetch(manifest, cache, manifest_sha256=entry.manifest_sha256, progress=moved.append)
+            assert sum(moved) == (0 if path == cached else 20_000)
+            assert path.read_bytes() == content
 
 
 def test_only_the_roles_asked_for_are_fetched(registry, versions, tmp_path):
