@@ -45,6 +45,7 @@ print([os.waitpid(child, 0)[1] for child in children])
 """
 
 PANICS = b'{"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}'
+WORDLESS = b'{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"the": 1}, "unk_token": "[UNK]"}}'
 
 
 @pytest.fixture
@@ -121,6 +122,7 @@ def test_the_next_version_is_ready_for_the_shapes_in_use(champion, registry, ver
         ("student.tflite", b"{}", "IntegrityError"),
         ("tokenizer.json", b"{}", "IntegrityError"),
         ("tokenizer.json", PANICS, "PanicException"),  # no Exception: what catches those alone would end following
+        ("tokenizer.json", WORDLESS, "Missing [UNK] token"),  # read, but it cannot answer
         ("student.json", b"{}", "IntegrityError"),
     ],
 )
