@@ -246,12 +246,12 @@ def _side(manifest: Manifest, verdict: Verdict | None) -> Side:
 
 
 def _data(a: Manifest, b: Manifest) -> DataChange:
-    ours, theirs = a.lineage.batches, b.lineage.batches
+    ours, theirs = dict.fromkeys(a.lineage.batches), dict.fromkeys(b.lineage.batches)  # sets that keep the order
     return DataChange(
         same=a.lineage.data_version == b.lineage.data_version,
         added=tuple(batch for batch in theirs if batch not in ours),
         removed=tuple(batch for batch in ours if batch not in theirs),
-        common=len(set(ours) & set(theirs)),
+        common=len(ours.keys() & theirs.keys()),
     )
 
 
