@@ -93,6 +93,22 @@ def test_a_crash_before_the_manifest_leaves_no_version(registry, tmp_path, monke
     assert registry.find("key", "litert") == manifest
 
 
+def test_a_registration_that_slept_before_its_manifest_stores_what_was_removed_meanwhile(
+    registry, tmp_path, monkeypatch
+):
+    create = registry.store.create
+
+    def asleep(key, body, **more):
+        if key.endswith("manifest.json"):
+            for item in registry.store.list(registry.layout.blobs):
+                registry.store.delete(item.key)
+        return create(key, body, **more)
+
+    monkeypatch.setattr(registry.store, "create", asleep)
+    register(registry, artifact(tmp_path / "artifact"))
+    assert registry.verify() == []
+
+
 def test_find_wants_the_training_key_and_every_file(registry, tmp_path):
     old = register(registry, artifact(tmp_path / "old"), training_key="mine")
     new = register(registry, artifact(tmp_path / "new"), training_key="mine")
