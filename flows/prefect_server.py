@@ -1,4 +1,4 @@
-"""Prefect's own server for one run, where none is set up: it must end with the run, however the run ends."""
+"""Which Prefect server a run reports to. Its own, where none is set up, must end with the run, however that ends."""
 
 import contextlib
 import os
@@ -8,10 +8,20 @@ from pathlib import Path
 
 import psutil
 
+from restill.stack.places import running_server
+
 
 def is_set_up() -> bool:
     """Return whether runs report to a server that somebody else runs."""
     return "PREFECT_API_URL" in os.environ
+
+
+def use_running(root: Path) -> None:
+    """Report to the server of `restill up`, if it runs in this project and no other is set up."""
+    if not is_set_up() and (server := running_server(root / ".restill")) is not None:
+        os.environ["PREFECT_API_URL"] = server.api_url
+        if server.auth is not None:
+            os.environ.setdefault("PREFECT_API_AUTH_STRING", server.auth)
 
 
 def end_orphans() -> None:

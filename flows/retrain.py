@@ -1,11 +1,14 @@
 """Retrain the student on what is new and make it champion if it passes every gate."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.states import Completed
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
+from flows.parameters import checked
 from flows.score import score_missing
 from restill.decisions import Decision
 from restill.errors import RegistryConflict
@@ -14,15 +17,19 @@ from restill.ledger import BatchOutcome
 from restill.manifests import PromotionEntry
 from restill.plans import Plan
 from restill.settings import Settings, load_settings
+from restill.settings.overrides import Overrides
 from restill.snapshots import Snapshot
 from tasks.gate import judge_challenger
 from tasks.ingestion import ingest_file, restore_sample
 from tasks.measurement import measure_models
 from tasks.planning import make_plan
-from tasks.progress import run_name
+from tasks.progress import label_run, name_run, run_name
 from tasks.registry import load_challenger, load_champion, promote_challenger, register_challenger
 from tasks.snapshot import pull_snapshot
 from tasks.student import distill_student
+
+DataVersion = Annotated[str, Field(pattern="^[0-9a-f]{4,64}$", max_length=64)]
+Purpose = Annotated[str, Field(max_length=80)]
 
 MAX_OVERTAKEN = 3  # times a run judges again because another promotion came first
 
@@ -44,8 +51,14 @@ class Outcome:
         return refused_batch or (self.decision is not None and self.promotion is None)
 
 
-@flow(name="retrain", description=__doc__, flow_run_name=run_name("retrain"))
-def retrain(force: bool = False, data_version: str | None = None) -> Any:
+@flow(name="retrain", description=__doc__, flow_run_name=run_name("retrain"), validate_parameters=False)
+@checked
+def retrain(
+    force: bool = False,
+    data_version: DataVersion | SkipJsonSchema[None] = None,
+    purpose: Purpose = "",
+    overrides: Overrides | SkipJsonSchema[None] = None,
+) -> Any:
     """Run once, from new files to the gates' verdict.
 
     Refusing a file or a challenger is the job too, so such a run ends `Completed`; it is `Failed` only when the job
@@ -55,18 +68,26 @@ def retrain(force: bool = False, data_version: str | None = None) -> Any:
         force: train and judge anew, even if the student of the present inputs is already registered.
         data_version: train on this version of the data set, or the one that begins so, instead of the one that
             data.dvc names. New files then wait for another run, and data.dvc stays as it is; the gates are the same.
+        purpose: why this run is made, in some words: part of its name, and of its log.
+        overrides: settings of this run only; what is left out stays as configured.
     """
-    outcome = _retrain(load_settings(), force=force, data_version=data_version)
+    settings = load_settings()
+    if overrides is not None:
+        settings = overrides.apply(settings)
+    name_run("retrain", purpose)
+    outcome = _retrain(settings, force=force, data_version=data_version, purpose=purpose)
+    label_run(outcome="refused" if outcome.refused else "promoted" if outcome.promotion else "nothing to do")
     return Completed(message=outcome.sentence, data=outcome)
 
 
-def _retrain(settings: Settings, *, force: bool, data_version: str | None) -> Outcome:
+def _retrain(settings: Settings, *, force: bool, data_version: str | None, purpose: str) -> Outcome:
     batches: tuple[BatchOutcome, ...] = ()
     if data_version is None:
         restored = restore_sample(settings)
         new = [ingest_file(path, settings) for path in make_plan(settings).new_files]
         batches = (*([restored] if restored else []), *new)
     snapshot = pull_snapshot(settings, data_version)
+    name_run("retrain", snapshot.short, purpose)
     plan = make_plan(settings, snapshot.version if data_version is not None else None)
     if plan.nothing_to_do and not force:
         return Outcome(_sentence(batches, f"Nothing else to do: {plan.lines()[-1]}."), batches, plan)

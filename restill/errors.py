@@ -104,3 +104,7 @@ class PrefectUnreachable(RestillError):
 
 class VersionNotFound(RestillError):
     """No such version, alias or entry in the registry."""
+
+
+class StackFailed(RestillError):
+    """A process that `restill up` keeps does not start, or does not end."""

@@ -1,5 +1,6 @@
 """How a step tells how far it is: a progress artifact on the run page, and a bar where a person watches."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +19,9 @@ Report = Callable[[int, int, str], None]  # done, total (0: not known yet), what
 _ARTIFACT_SECONDS = 2.0  # the API is told at most this often
 _LINE_SECONDS = 10.0  # and a log without a screen this often
 
+_NO_NAME = re.compile(r"[^\w.]+")
+_NAME_PART = 40  # characters
+
 _console: Console | None = None
 _lines = True
 
@@ -23,6 +29,31 @@ _lines = True
 def run_name(flow: str) -> Callable[[], str]:
     """Return what names a flow's runs: the flow and when it started, UTC, so that a list of runs reads by itself."""
     return lambda: f"{flow}-{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
+
+
+def name_run(flow: str, *parts: str) -> None:
+    """Rename the flow run that this is called in: the flow, when it started, and what tells it from others.
+
+    Args:
+        flow: its name.
+        parts: a data version, a purpose in any words; empty ones are left out.
+    """
+    run = FlowRunContext.get()
+    if run is None or run.flow_run is None:
+        return
+    started = run.start_time.astimezone(UTC)
+    words = [_NO_NAME.sub("-", part.lower()).strip("-")[:_NAME_PART] for part in parts]
+    name = "-".join([flow, f"{started:%Y-%m-%d-%H%M}", *(word for word in words if word)])
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_name(run.flow_run.id, name)
+
+
+def label_run(**labels: str) -> None:
+    """Put labels on the flow run that this is called in, where programs look: `restill.<name>`."""
+    run = FlowRunContext.get()
+    if run is not None and run.flow_run is not None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(run.flow_run.id, {f"restill.{name}": text for name, text in labels.items()})
 
 
 def watch(console: Console | None, *, lines: bool = True) -> None:

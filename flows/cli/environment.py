@@ -1,23 +1,34 @@
 """What a command sets up before the libraries are imported, and while a flow runs."""
 
+import http
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from flows import prefect_server
 from flows.cli import screen
 from restill.errors import PrefectUnreachable
 from restill.settings import find_root
 
+R = TypeVar("R")
+
 INTERRUPTED = 130
 WAS_INTERRUPTED = "[yellow]Interrupted.[/] What was finished is kept; the same command goes on from there."
 
 debug = False
+interruption = WAS_INTERRUPTED  # what is said when a command ends by Ctrl-C
+_given: dict[str, str] = {}
+
+
+def given_environment() -> dict[str, str]:
+    """Return the environment as the person gave it, before anything was added."""
+    return dict(_given)
 
 
 def prepare() -> None:
     """Set what the libraries read when they are first imported; whoever set it before has the last word."""
+    _given.update(os.environ)
     defaults = {
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
@@ -27,6 +38,7 @@ def prepare() -> None:
         "TF_NUM_INTRAOP_THREADS": str(os.cpu_count() or 1),
         "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
     }
+    prefect_server.use_running(find_root())
     if not prefect_server.is_set_up():
         # No server is set up: Prefect starts one for this run, and keeps its runs in the project.
         defaults |= {
@@ -75,8 +87,29 @@ def run(flow: Callable[..., Any], **parameters: object) -> Any:
     except RuntimeError as error:
         if "API" not in str(error):
             raise
-        where = os.environ.get("PREFECT_API_URL", "Prefect's own server")
+        raise _unreachable(str(error).splitlines()[0]) from error
+
+
+def talk(call: Callable[[], R]) -> R:
+    """Ask the Prefect server something and return its answer. Raises: PrefectUnreachable."""
+    import httpx
+
+    try:
+        return call()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
+            raise
         raise PrefectUnreachable(
-            f"{where} does not answer: {str(error).splitlines()[0]}",
-            hint="Check PREFECT_API_URL, or unset it to use a server for this run; .restill/logs/native.log says more.",
+            f"{os.environ.get('PREFECT_API_URL')} does not accept our key.",
+            hint="Set PREFECT_API_AUTH_STRING to the server's; that of `restill up` is in .restill/stack/auth.",
         ) from error
+    except httpx.HTTPError as error:
+        raise _unreachable(str(error) or type(error).__name__) from error
+
+
+def _unreachable(reason: str) -> PrefectUnreachable:
+    where = os.environ.get("PREFECT_API_URL", "Prefect's own server")
+    return PrefectUnreachable(
+        f"{where} does not answer: {reason}",
+        hint="Check PREFECT_API_URL, or unset it to use a server for this run; .restill/logs/native.log says more.",
+    )

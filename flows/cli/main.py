@@ -21,9 +21,11 @@ from flows.cli import (
     listing,
     quarantine,
     registry,
+    remote,
     scoring,
     screen,
     serving,
+    stack,
     tuning,
 )
 from flows.cli.screen import Json
@@ -55,6 +57,10 @@ app.command("list")(listing.list_choices)
 app.command("tune")(tuning.tune)
 app.command("evaluate")(judging.evaluate)
 app.command("serve")(serving.serve)
+app.command("up")(stack.up)
+app.command("down")(stack.down)
+app.command("status")(stack.status)
+app.command("deploy")(stack.deploy)
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")
@@ -71,7 +77,7 @@ def main() -> None:
         app(arguments)
     except SystemExit as end:
         if end.code == environment.INTERRUPTED:
-            screen.err.print(environment.WAS_INTERRUPTED)
+            screen.err.print(environment.interruption)
         raise
     except RestillError as error:
         if environment.debug:
@@ -109,11 +115,24 @@ def retrain(
         bool, typer.Option("--dry-run", help="Only say what would be done, like `restill plan`.")
     ] = False,
     data_version: DataVersion = None,
+    purpose: Annotated[str, typer.Option(help="Why, in some words: part of the run's name.")] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of this run only, such as epochs=3; again."),
+    ] = None,
+    is_remote: Annotated[bool, typer.Option("--remote", help="Run on a worker: the deployment retrain/cpu.")] = False,
+    follow: Annotated[bool, typer.Option(help="With --remote: show its state and log until it ends.")] = True,
 ) -> None:
     """Take in new files, distil a student if anything changed, and promote it if it passes every gate."""
     from restill import plans, storage
+    from restill.settings.overrides import Overrides
 
-    settings = load_settings()
+    overrides = remote.parse_settings(changes or [])
+    if is_remote and not dry_run:
+        asked = {"force": force, "data_version": data_version, "purpose": purpose, "overrides": overrides}
+        remote.retrain({name: value for name, value in asked.items() if value}, follow=follow)
+        return
+    settings = Overrides.model_validate(overrides).apply(load_settings())
     with screen.out.status("Looking at what is new …"):
         store = storage.connect(settings.storage, settings.state_dir)
         plan = plans.make_plan(settings, store, data_version=data_version)
@@ -128,7 +147,16 @@ def retrain(
     ):
         from flows.retrain import retrain as flow
     environment.watch_run()
-    outcome = cast("Outcome", environment.run(flow, force=force, data_version=data_version and plan.named_version))
+    outcome = cast(
+        "Outcome",
+        environment.run(
+            flow,
+            force=force,
+            data_version=data_version and plan.named_version,
+            purpose=purpose,
+            overrides=overrides or None,
+        ),
+    )
     screen.print_outcome(outcome)
     raise typer.Exit(1 if outcome.refused else 0)
 
@@ -201,28 +229,6 @@ def predict(
         f"probability {answer.probability:.3f} (same from {champion.calibration.threshold:.3f}), "
         f"version {champion.version[:12]}"
     )
-
-
-@app.command()
-def up() -> None:
-    """Start what the embedded defaults need: the S3 server. Safe to run twice."""
-    from restill import storage
-
-    settings = load_settings()
-    with screen.out.status("Starting …"):
-        store = storage.connect(settings.storage, settings.state_dir)
-    screen.out.print(f"Object store: {store.connection.endpoint_url or 'AWS S3'}, bucket {store.connection.bucket}")
-
-
-@app.command()
-def down() -> None:
-    """Stop the embedded S3 server; its data stays."""
-    from restill.storage.embedded import EmbeddedServer
-
-    settings = load_settings()
-    with screen.out.status("Stopping the embedded S3 server (it writes everything down first) …"):
-        stopped = EmbeddedServer(settings.state_dir).stop()
-    screen.out.print("Stopped." if stopped else "It was not running.")
 
 
 @config_app.command("show")

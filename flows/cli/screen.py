@@ -33,7 +33,8 @@ def show_error(error: RestillError) -> None:
         err.print(f"  {escape(error.hint)}")
 
 
-def _short_path(path: Path) -> Path:
+def short_path(path: Path) -> Path:
+    """Return a path as seen from the current folder, if it is inside it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -104,7 +105,7 @@ def print_outcome(outcome: "Outcome") -> None:
         if outcome.decision is None:
             out.print(escape(outcome.sentence))
     if outcome.decision is not None:
-        out.print(f"  report   {_short_path(outcome.decision.report.path)}")
+        out.print(f"  report   {short_path(outcome.decision.report.path)}")
         out.print(f"           {outcome.decision.report_uri}")
     steps = [
         ('restill predict "turn on the light" "switch the light on"', "ask the champion"),

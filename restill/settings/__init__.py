@@ -28,6 +28,7 @@ from restill.settings.data import (
 from restill.settings.judging import GateSettings, LatencySettings
 from restill.settings.learning import DistillationSettings, StudentSettings
 from restill.settings.serving import ServingSettings
+from restill.settings.stack import StackSettings
 from restill.settings.stores import RegistrySettings, StorageSettings
 from restill.settings.teaching import ScoringSettings, TeacherSettings
 
@@ -47,6 +48,7 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "Severity",
+    "StackSettings",
     "StorageSettings",
     "StudentSettings",
     "TeacherSettings",
@@ -79,6 +81,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     storage: StorageSettings = StorageSettings()
     serving: ServingSettings = ServingSettings()
+    stack: StackSettings = StackSettings()
 
     @property
     def state_dir(self) -> Path:
@@ -149,4 +152,7 @@ def _from_root(settings: Settings) -> Settings:
         registry = registry.model_copy(update={"signing_key": root / registry.signing_key})
     if registry.trusted_keys:
         registry = registry.model_copy(update={"trusted_keys": tuple(root / path for path in registry.trusted_keys)})
-    return settings.model_copy(update={"teacher": teacher, "registry": registry})
+    stack = settings.stack
+    if stack.deployments is not None:
+        stack = stack.model_copy(update={"deployments": root / stack.deployments})
+    return settings.model_copy(update={"teacher": teacher, "registry": registry, "stack": stack})
