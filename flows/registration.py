@@ -113,6 +113,11 @@ def read(file: Path | None = None) -> Deployments:
         raise ConfigurationError(f"{path} is not valid: {'; '.join(lines)}.") from error
 
 
+def name_of(entry: Deployment) -> str:
+    """Return the name of a deployment on the server, flow/deployment, without loading the flow."""
+    return f"{entry.entrypoint.rpartition('.')[2].replace('_', '-')}/{entry.name}"
+
+
 def is_current(file: Path | None = None) -> bool:
     """Return whether the server has the deployments of this very code and file; needs no flow, which take long to load.
 
@@ -173,6 +178,8 @@ def _load(entry: Deployment) -> Flow[..., Any]:
         found = getattr(importlib.import_module(module), name)
         if not isinstance(found, Flow):
             raise TypeError("that is no flow")
+        if not name_of(entry).startswith(f"{found.name}/"):
+            raise ValueError(f"its flow is named {found.name}, unlike the function")
         return found
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(
@@ -191,7 +198,7 @@ def _make_pool(client: SyncPrefectClient, name: str) -> None:
 
 
 def _register(client: SyncPrefectClient, entry: Deployment, flow: Flow[..., Any]) -> Registered:
-    full_name = f"{flow.name}/{entry.name}"
+    full_name = name_of(entry)
     try:
         before = client.read_deployment_by_name(full_name)
     except ObjectNotFound:

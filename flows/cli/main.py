@@ -15,6 +15,7 @@ from rich.table import Table
 from flows import prefect_server
 from flows.cli import (
     data,
+    doctor,
     environment,
     ingestion,
     judging,
@@ -61,6 +62,7 @@ app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("deploy")(stack.deploy)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")

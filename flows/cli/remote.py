@@ -71,5 +71,7 @@ def _say_line(line: "Log") -> None:
     from restill.expectations import as_line  # names and texts are others': no control sign may reach the terminal
 
     mark = "[red]✘[/] " if line.level >= logging.ERROR else "[yellow]▲[/] " if line.level >= logging.WARNING else ""
+    if line.message == "Finished in state Completed()":  # of each step: they say themselves what they did
+        return
     for text in line.message.splitlines():
         screen.out.print(f"  [dim]{line.timestamp:%H:%M:%S}[/] {mark}{escape(as_line(text))}")

@@ -9,7 +9,7 @@ from restill.files import write_whole
 from restill.settings import StorageSettings
 from restill.storage.objects import Connection, ObjectInfo, ObjectNotFound, ObjectStore
 
-__all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore", "connect", "connect_uri"]
+__all__ = ["Connection", "ObjectInfo", "ObjectNotFound", "ObjectStore", "configured", "connect", "connect_uri"]
 
 AWS = "aws"
 
@@ -32,7 +32,7 @@ def connect(storage: StorageSettings, state_dir: Path, *, for_reading: bool = Fa
         server = EmbeddedServer(state_dir, bucket=storage.bucket, prefix=storage.prefix, region=storage.region)
         store = ObjectStore(server.start())
     else:
-        store = ObjectStore(_configured(storage))
+        store = ObjectStore(configured(storage))
     if for_reading:
         return store
     place = f"{store.connection.endpoint_url} {store.connection.bucket} {store.connection.prefix}"
@@ -73,7 +73,8 @@ def connect_uri(
     )
 
 
-def _configured(storage: StorageSettings) -> Connection:
+def configured(storage: StorageSettings) -> Connection:
+    """Return how the configured endpoint is reached, without asking it anything."""
     key, secret = storage.access_key_id, storage.secret_access_key
     return Connection(
         endpoint_url=None if storage.endpoint_url == AWS else storage.endpoint_url,
