@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from flows import registration, workers
@@ -86,6 +87,7 @@ def _schedule(client: SyncPrefectClient, flow: str, deployment: DeploymentRespon
             expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC)),
         ),
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,  # the API refuses to be asked without one
         limit=1,
     )
     name = f"schedule of {flow}"

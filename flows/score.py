@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from prefect import flow
 from prefect.states import Completed
-from prefect.types.entrypoint import EntrypointType
 
 from restill.logits import ScoreReport
 from restill.settings import Settings, load_settings
@@ -56,13 +55,3 @@ def score_share(plan: str, share: int = 0, shares: int = 1) -> Any:
     """
     report = compute_share(plan, share, shares)
     return Completed(message=report.sentence, data=report)
-
-
-def register(work_pool: str = "gpu") -> None:
-    """Register the deployment `score-share/<work_pool>`, which a worker runs from the installed package, not a clone.
-
-    In code, as `prefect deploy` of Prefect 3.8 registers it too, but then ends with an error (422 of its own server).
-    """
-    score_share.to_deployment(
-        name=work_pool, work_pool_name=work_pool, entrypoint_type=EntrypointType.MODULE_PATH
-    ).apply()  # type: ignore[union-attr]

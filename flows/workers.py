@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
 
 _PAGE = 200
 
@@ -30,6 +31,18 @@ def is_online(pool: str) -> bool:
     """Return whether some worker of a pool reports."""
     with get_client(sync_client=True) as client:
         return bool(online(client, pool))
+
+
+def mark_crashed(runs: list[str], message: str) -> None:
+    """Say of runs that their processes were ended; else they would stay `Running`, and in the way of others."""
+    with get_client(sync_client=True) as client:
+        for run in runs:
+            try:
+                state = client.read_flow_run(UUID(run)).state
+                if state is None or not state.is_final():
+                    client.set_flow_run_state(UUID(run), Crashed(message=message), force=True)
+            except ObjectNotFound:  # somebody deleted it
+                continue
 
 
 def drop_backlog() -> int:

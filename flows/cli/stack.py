@@ -13,7 +13,7 @@ from rich.table import Table
 from flows import prefect_server
 from flows.cli import environment, screen
 from flows.cli.screen import Json
-from restill.errors import ConfigurationError
+from restill.errors import ConfigurationError, PrefectUnreachable
 from restill.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from restill.stack.keeper import Keeper
     from restill.stack.parts import Part
 
+_GOES_ON = "The next run goes on from what was finished."
 _S3_SECONDS, _SERVER_SECONDS, _WORKER_SECONDS = 240.0, 300.0, 300.0
 
 
@@ -38,6 +39,7 @@ def up() -> None:
     with screen.out.status("Starting …") as status, keeper.locked(screen.out.print):
         say = status.update
         children = child_environment(settings, environment.given_environment(), external_api=external)
+        cut_off = keeper.flow_runs() if keeper.pid() is None else []
         ended = keeper.start_keeper(children)
         if ended:
             screen.out.print(f"Ended {ended} processes that an earlier supervisord had left behind.")
@@ -65,6 +67,7 @@ def up() -> None:
 
         if not registration.is_current(settings.stack.deployments):
             registered = registration.register(settings.stack.deployments)
+        workers.mark_crashed(cut_off, f"Ended by restill up, as its supervisord had died. {_GOES_ON}")
         workers.drop_backlog()
         for program in keeper.programs:
             if program.is_worker:
@@ -87,6 +90,10 @@ def down() -> None:
     if os.name == "posix":
         keeper = _keeper(settings, external_api(settings))
         with screen.out.status("Stopping …"), keeper.locked(screen.out.print):
+            runs = keeper.flow_runs()
+            keeper.stop_workers()
+            if runs and prefect_server.is_set_up():
+                _say_ended(runs)
             ended = keeper.stop()
     else:
         ended = 0
@@ -158,6 +165,18 @@ def require_server() -> None:
         raise ConfigurationError(
             "There is no Prefect server: `restill up` does not run here, and PREFECT_API_URL is not set.",
             hint="Start one with `restill up`, or set PREFECT_API_URL (and PREFECT_API_AUTH_STRING) to another's.",
+        )
+
+
+def _say_ended(runs: list[str]) -> None:
+    """Tell the server that runs were ended. If it does not hear, it has to find out by their silence."""
+    from flows import workers
+
+    try:
+        environment.talk(lambda: workers.mark_crashed(runs, f"Ended by restill down. {_GOES_ON}"))
+    except PrefectUnreachable as error:
+        screen.out.print(
+            f"[yellow]▲[/] {len(runs)} flow runs were ended, which the server does not know: {escape(str(error))}"
         )
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +25,7 @@ _KEEPER_SECONDS = 30.0
 _END_SECONDS = 20.0  # for what nobody keeps any more
 _STOP_SECONDS = 240.0
 _LOG_LINES = 12
+_RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a process that a worker started for a run
 _DOWN = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
@@ -100,6 +100,7 @@ class Keeper:
         write_whole(self.places.configuration, configuration(self.programs).encode())
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.places.configuration)],
+            cwd=self.places.home,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -141,6 +142,26 @@ class Keeper:
             return "(nothing)"
         return "\n".join(line for line in lines[-_LOG_LINES:] if line.strip())
 
+    def flow_runs(self) -> list[str]:
+        """Return the ids of the flow runs that workers of this stack have running."""
+        found = {environment.get(_RUN_ID) for _, environment in self._marked_with_environment()}
+        return sorted(name for name in found if name)
+
+    def stop_workers(self) -> None:
+        """End the workers and what they run, while the server still listens."""
+        said = self.processes() or {}
+        workers = [program.name for program in self.programs if program.is_worker]
+        for name in workers:
+            if said.get(name, {}).get("statename") not in _DOWN:
+                with contextlib.suppress(OSError, xmlrpc.client.Fault):  # it ended in the meantime
+                    control.call(self.places.socket, "stopProcess", name, False)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while any((self.processes() or {}).get(name, {}).get("statename") not in (*_DOWN, None) for name in workers):
+            if time.monotonic() > deadline:  # what does not end is killed with the rest
+                return
+            time.sleep(0.2)
+        self._end([process for process, environment in self._marked_with_environment() if _RUN_ID in environment])
+
     def stop(self) -> int:
         """End supervisord, its programs in turn, and what was left of them. Returns how many processes were there.
 
@@ -162,22 +183,30 @@ class Keeper:
     def end_strays(self) -> int:
         """End every process of the stack that is left, flow runs included. Returns how many there were."""
         found = self._marked()
+        self._end(found)
+        self._end(self._marked())  # what those had started meanwhile
+        return len(found)
+
+    def _end(self, found: list[psutil.Process]) -> None:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGTERM)
+                process.terminate()
         _, alive = psutil.wait_procs(found, timeout=_END_SECONDS)
-        for process in {*alive, *self._marked()}:
+        for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(alive, timeout=_END_SECONDS)
-        return len(found)
 
     def _marked(self) -> list[psutil.Process]:
+        return [process for process, _ in self._marked_with_environment()]
+
+    def _marked_with_environment(self) -> list[tuple[psutil.Process, dict[str, str]]]:
         home, found = str(self.places.home), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.pid != os.getpid() and process.environ().get(MARK) == home:
-                    found.append(process)
+                environment = process.environ() if process.pid != os.getpid() else {}
+                if environment.get(MARK) == home:
+                    found.append((process, environment))
         return found
 
     def _require_free_port(self) -> None:

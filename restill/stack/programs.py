@@ -1,7 +1,8 @@
 """Which processes the stack is made of, as supervisord is told.
 
-No path and no secret stands in the configuration: both reach the processes through supervisord's environment, so a
-strange character in a path cannot become part of the syntax, and keys are in no file and on no command line.
+No path of the project and no secret stands in the configuration: paths are relative to its folder, in which supervisord
+is started, or reach it through its environment. So a strange character in a path cannot become part of the syntax, and
+keys are in no file and on no command line.
 """
 
 import os
@@ -18,12 +19,11 @@ HEARTBEAT_SECONDS = 30
 _HEAD = """\
 ; Made by `restill up`; changes are lost.
 [supervisord]
-pidfile=%(here)s/supervisord.pid
-logfile=%(ENV_RESTILL_UP_LOGS)s/supervisord.log
+pidfile=supervisord.pid
+logfile=../logs/supervisord.log
 logfile_maxbytes=10MB
 logfile_backups=3
-childlogdir=%(here)s
-directory=%(here)s
+childlogdir=.
 
 [unix_http_server]
 file=%(ENV_RESTILL_UP_SOCKET)s
@@ -44,7 +44,7 @@ startretries=100000
 stopwaitsecs={stop_seconds}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile=%(ENV_RESTILL_UP_LOGS)s/{name}.log
+stdout_logfile=../logs/{name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=5
 """
@@ -98,7 +98,6 @@ def environment(settings: Settings, given: Mapping[str, str], *, external_api: s
     places, stack = Places(settings.state_dir), settings.stack
     made = dict(given) | {
         MARK: str(places.home),
-        "RESTILL_UP_LOGS": str(places.logs),
         "RESTILL_UP_SOCKET": str(places.socket),
         "RESTILL_UP_PYTHON": sys.executable,
         "RESTILL_ROOT": str(settings.root),  # a run is started in a folder of its own

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL
 
-from flows.score import register, score
+from flows.registration import register
+from flows.score import score
 from restill import batches, logits, snapshots, storage
 from restill.logits import places, planning
 from restill.settings import load_settings
@@ -132,11 +132,9 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def pool_workers(project, tmp_path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start two workers of the pool, each in a folder of its own without the data set, and register the deployment."""
+    """Register the deployments, and start two workers of the pool, each in a folder of its own without the data set."""
     environment = {**os.environ, **project.environment, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     environment |= {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="gpu", type="process"))
     register()
     started = []
     try:

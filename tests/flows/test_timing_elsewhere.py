@@ -11,12 +11,11 @@ import psutil
 import pytest
 from factories import write_student
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from registered import lineage
 
-from flows.latency import register
+from flows.registration import register
 from restill import evaluation, storage
 from restill.errors import ConfigurationError, MeasurementFailed
 from restill.evaluation import Candidate
@@ -72,9 +71,7 @@ def candidates(registry, settings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deployment(prefect_server):
-    """Make the pool and register the deployment; no worker runs yet."""
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="latency", type="process"))
+    """Register the deployments and make their pools; no worker runs yet."""
     register()
 
 
