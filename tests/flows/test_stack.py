@@ -16,8 +16,11 @@ import pytest
 from factories import write_tiny_teacher
 
 from flows import prefect_server
+from restill.settings import Settings, StackSettings
+from restill.stack.keeper import Keeper
+from restill.stack.parts import Part, look
 from restill.stack.places import Places
-from restill.stack.programs import MARK
+from restill.stack.programs import MARK, programs
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine starts a dozen processes slowly
 
@@ -37,6 +40,9 @@ class Stack:
             '[teacher]\npath = "teacher"\n'
             f'[stack]\nhost = "0.0.0.0"\nport = {self.port}\npools = {{ cpu = 2, latency = 1 }}\n'
         )
+        self.settings = Settings(
+            root=root, stack=StackSettings(host="0.0.0.0", port=self.port, pools={"cpu": 2, "latency": 1}),  # noqa: S104
+        )
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("RESTILL_", "PREFECT_"))
         } | {"RESTILL_ROOT": str(root), "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
@@ -52,11 +58,12 @@ class Stack:
             timeout=800,
         )
 
-    def parts(self) -> dict[str, dict[str, object]]:
-        return {part["part"]: part for part in json.loads(self.restill("status", "--json").stdout)}
+    def parts(self) -> dict[str, Part]:
+        keeper = Keeper(self.settings, programs(self.settings, own_server=True))
+        return {part.name: part for part in look(self.settings, keeper, external_api=None)}
 
-    def pids(self) -> dict[str, object]:
-        return {name: part["pid"] for name, part in self.parts().items()}
+    def pids(self) -> dict[str, int | None]:
+        return {name: part.pid for name, part in self.parts().items()}
 
     def processes(self) -> list[psutil.Process]:
         """Return every process that belongs to the stack, and the S3 server."""
@@ -111,11 +118,13 @@ def pids(stack):
     """The parts as the first two commands left them."""
     for up in stack.ups:
         assert up.returncode == 0, up.stdout + up.stderr
-    parts = stack.parts()
+    status = stack.restill("status", "--json")
+    assert status.returncode == 0, status.stderr
+    parts = {part["part"]: part for part in json.loads(status.stdout)}
     assert {name: part["state"] for name, part in parts.items()} == dict.fromkeys(
         ("supervisord", "s3", "prefect", "worker-cpu", "worker-latency"), "up"
     )
-    return stack.pids()
+    return {name: part["pid"] for name, part in parts.items()}
 
 
 def test_two_at_once_start_one_stack_and_say_where_it_is(stack, pids):
@@ -124,7 +133,6 @@ def test_two_at_once_start_one_stack_and_say_where_it_is(stack, pids):
     assert sum("Deployments are as they were" in text for text in said) == 1
     assert all(f":{stack.port}" in text for text in said)
     assert len([found for found in stack.processes() if "supervisor.supervisord" in found.cmdline()]) == 1
-    assert stack.restill("status").returncode == 0
 
 
 def test_what_is_reachable_from_elsewhere_asks_for_a_key_that_is_in_one_file_only(stack, pids):
@@ -168,6 +176,7 @@ def test_deploying_again_changes_nothing_and_keeps_what_a_person_switched_off(st
     assert (after["id"], after["paused"]) == (found["id"], True)
     assert [schedule["schedule"]["cron"] for schedule in after["schedules"]] == ["45 2 * * *"]
     assert stack.ask(f"deployments/{found['id']}/resume_deployment").is_success
+    stack.environment["RESTILL_STACK__DEPLOYMENTS"] = str(changed)  # from here on
 
 
 def test_a_wrong_value_is_refused_before_the_run_or_at_its_start_in_one_sentence(stack, pids):
@@ -210,8 +219,8 @@ def test_whatever_is_killed_comes_back_by_itself(stack, pids):
 
     def mended() -> bool:
         parts = stack.parts()
-        return all(part["state"] == "up" for part in parts.values()) and not any(
-            parts[name]["pid"] == pids[name] for name in ("s3", "prefect", "worker-cpu")
+        return all(part.is_up for part in parts.values()) and not any(
+            parts[name].pid == pids[name] for name in ("s3", "prefect", "worker-cpu")
         )
 
     until(mended)
@@ -228,7 +237,7 @@ def test_up_mends_after_the_keeper_itself_was_killed(stack, pids):
     assert up.returncode == 0, up.stdout + up.stderr
     assert "had left behind" in up.stdout
     after = stack.pids()
-    assert all(part["state"] == "up" for part in stack.parts().values())
+    assert all(part.is_up for part in stack.parts().values())
     assert not set(before.values()) & {pid for name, pid in after.items() if name != "s3"}
     workers = [found for found in stack.processes() if "worker" in found.cmdline()]
     assert len(workers) == 2

@@ -1,0 +1,54 @@
+"""Parameters that are wrong are refused before the first line of a flow, in words."""
+
+from typing import Annotated
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
+from flows.parameters import checked
+from restill.errors import ConfigurationError
+from restill.settings.overrides import Overrides
+
+
+@checked
+def flow(
+    force: bool = False,
+    version: Annotated[str, Field(pattern="^[0-9a-f]+$")] | SkipJsonSchema[None] = None,
+    overrides: Overrides | None = None,
+) -> tuple[bool, str | None, Overrides | None]:
+    """Take three parameters.
+
+    Args:
+        force: do it anyway.
+    """
+    return force, version, overrides
+
+
+def test_values_become_what_the_annotations_say():
+    assert flow(force="true", version="0a", overrides={"epochs": "3"}) == (True, "0a", Overrides(epochs=3))
+    assert flow() == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"version": "x; rm -rf"}, "version String should match pattern"),
+        ({"overrides": {"epochs": 0}}, "overrides.epochs should be greater than or equal to 1, not 0"),
+        ({"overrides": {"epoch": 3}}, "there is no overrides.epoch"),
+        ({"force": "perhaps"}, "not 'perhaps'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(wrong, said):
+    with pytest.raises(ConfigurationError) as refused:
+        flow(**wrong)
+    assert said in str(refused.value)
+    assert "validation error" not in str(refused.value)
+
+
+def test_prefect_still_sees_the_parameters():
+    properties = parameter_schema(flow).properties
+    assert list(properties) == ["force", "version", "overrides"]
+    assert properties["force"]["description"] == "do it anyway."
+    assert properties["version"]["type"] == "string"
