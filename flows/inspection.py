@@ -73,7 +73,7 @@ def _pool(client: SyncPrefectClient, pool: str, settings: Settings) -> Check:
         settings.scoring.deployment.partition("/")[2] if settings.scoring.on == "pool" else "",
         settings.latency.deployment.partition("/")[2] if settings.latency.on == "pool" else "",
         "cpu",
-        *settings.stack.pools,
+        *settings.stack.workers,
     }
     mend = f"restill up starts one here; elsewhere: prefect worker start --pool {pool} --type process"
     return Check(f"pool {pool}", "missing" if pool in used else "note", "no worker reports", mend)

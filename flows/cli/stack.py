@@ -1,5 +1,6 @@
 """`restill up`, `down`, `status` and `deploy`: what keeps running on this machine, and what the server is told."""
 
+import functools
 import json
 import os
 from datetime import UTC, datetime
@@ -22,64 +23,89 @@ if TYPE_CHECKING:
     from restill.stack.parts import Part
 
 _GOES_ON = "The next run goes on from what was finished."
-_S3_SECONDS, _SERVER_SECONDS, _WORKER_SECONDS = 240.0, 300.0, 300.0
+_SERVER_SECONDS = 300.0  # a busy machine starts slowly
+_ANSWER_SECONDS = 20.0  # of a server that somebody else runs
 
 
 def up() -> None:
     """Start what is missing of: S3 server, Prefect server with its UI, a worker for each pool. Safe to run twice."""
-    from restill.stack.parts import answers, look
-    from restill.stack.places import api_url
+    from restill.stack.parts import look
     from restill.stack.programs import environment as child_environment
-    from restill.storage.embedded import EmbeddedServer
 
     settings = load_settings()
-    external = external_api(settings)
     environment.move_native_logs()
+    external = external_api(settings)
     keeper = _keeper(settings, external)
     with screen.out.status("Starting …") as status, keeper.locked(screen.out.print):
-        say = status.update
         children = child_environment(settings, environment.given_environment(), external_api=external)
-        cut_off = keeper.flow_runs() if keeper.pid() is None else []
-        ended = keeper.start_keeper(children)
-        if ended:
-            screen.out.print(f"Ended {ended} processes that an earlier supervisord had left behind.")
-        if not keeper.is_as_configured():
-            screen.out.print(
-                "[yellow]▲[/] What runs was started with other settings; restill down && restill up applies these."
-            )
-        by_name = {program.name: program for program in keeper.programs}
-        for name in ("s3", "prefect"):
-            if name in by_name:
-                keeper.start(by_name[name])
-        if "s3" in by_name:
-            say("Starting the S3 server …")
-            server = EmbeddedServer(settings.state_dir)
-            keeper.wait(lambda: server.status().healthy, "s3", seconds=_S3_SECONDS)
-        api = external or api_url(settings.stack.host, settings.stack.port)
-        say("Starting the Prefect server …" if external is None else f"Asking {api} …")
-        keeper.wait(lambda: answers(api), "prefect", seconds=_SERVER_SECONDS if external is None else 20)
+        cut_off = _start_keeper(keeper, children)
+        status.update("Starting the servers …")
+        _start_servers(settings, keeper, external)
         _use(children)
         if external is None:
             _write_record(keeper, settings, with_auth="PREFECT_API_AUTH_STRING" in children)
-        say("Registering the deployments …")
-        registered: list[Registered] = []
-        from flows import registration, workers
-
-        if not registration.is_current(settings.stack.deployments):
-            registered = registration.register(settings.stack.deployments)
-        workers.mark_crashed(cut_off, f"Ended by restill up, as its supervisord had died. {_GOES_ON}")
-        workers.drop_backlog()
-        for program in keeper.programs:
-            if program.is_worker:
-                keeper.start(program)
-        say("Waiting for the workers …")
-        for pool in settings.stack.pools:
-            keeper.wait(lambda pool=pool: workers.is_online(pool), f"worker-{pool}", seconds=_WORKER_SECONDS)  # type: ignore[misc]
+        status.update("Registering the deployments …")
+        changed = environment.talk(lambda: _bring_up_to_date(settings, cut_off))
+        status.update("Starting the workers …")
+        _start_workers(settings, keeper)
         parts = look(settings, keeper, external_api=external)
     _print_parts(parts)
-    changed = [found.name for found in registered if found.result != "unchanged"]
     screen.out.print(f"\nDeployments registered: {', '.join(changed)}" if changed else "\nDeployments are as they were")
     _print_addresses(settings, keeper, external, children)
+
+
+def _start_keeper(keeper: "Keeper", children: dict[str, str]) -> list[str]:
+    """Start supervisord unless it runs. Returns the flow runs that were cut off, as an earlier one had died."""
+    cut_off = keeper.flow_runs() if keeper.pid() is None else []
+    if ended := keeper.start_keeper(children):
+        screen.out.print(f"Ended {ended} processes that an earlier supervisord had left behind.")
+    if not keeper.is_as_configured():
+        screen.out.print(
+            "[yellow]▲[/] What runs was started with other settings; restill down && restill up applies these."
+        )
+    return cut_off
+
+
+def _start_servers(settings: Settings, keeper: "Keeper", external: str | None) -> None:
+    from restill.stack.parts import answers
+    from restill.stack.places import api_url
+    from restill.storage.embedded import EmbeddedServer
+
+    names = {program.name for program in keeper.programs if not program.is_worker}
+    for program in keeper.programs:
+        if program.name in names:
+            keeper.start(program)
+    if "s3" in names:
+        server = EmbeddedServer(settings.state_dir)
+        keeper.wait(lambda: server.status().healthy, "s3", seconds=_SERVER_SECONDS)
+    api = external or api_url(settings.stack.host, settings.stack.port)
+    keeper.wait(lambda: answers(api), "prefect", seconds=_SERVER_SECONDS if external is None else _ANSWER_SECONDS)
+
+
+def _bring_up_to_date(settings: Settings, cut_off: list[str]) -> list[str]:
+    """Tell the server of deployments and of runs that ended unseen. Returns what was registered anew."""
+    from flows import registration, workers
+
+    workers.mark_crashed(cut_off, f"Ended by restill up, as its supervisord had died. {_GOES_ON}")
+    workers.drop_backlog()
+    file = settings.stack.deployments
+    registered = [] if registration.is_current(file) else registration.register(file)
+    return [found.name for found in registered if found.result != "unchanged"]
+
+
+def _start_workers(settings: Settings, keeper: "Keeper") -> None:
+    from flows import workers
+
+    for program in keeper.programs:
+        if program.is_worker:
+            keeper.start(program)
+
+    def is_up(pool: str) -> bool:
+        said = (keeper.processes() or {}).get(f"worker-{pool}", {})
+        return said.get("statename") == "RUNNING" and workers.is_online(pool)
+
+    for pool in settings.stack.workers:
+        keeper.wait(functools.partial(is_up, pool), f"worker-{pool}", seconds=_SERVER_SECONDS)
 
 
 def down() -> None:

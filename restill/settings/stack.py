@@ -11,7 +11,9 @@ class StackSettings(Section):
     """The processes of `restill up`."""
 
     host: str = Field(
-        "127.0.0.1", min_length=1, description="Address that the Prefect server listens on. Beyond loopback with a key."
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:-]+$",
+        description="Address that the Prefect server listens on. Beyond loopback with a key.",
     )
     port: int = Field(4200, ge=1024, le=65_535, description="Port of the Prefect server and its UI.")
     public_url: str | None = Field(
@@ -20,9 +22,10 @@ class StackSettings(Section):
         description="Address under which people's browsers reach the server, such as https://prefect.example.org. "
         "Unset: host and port.",
     )
-    pools: dict[str, int] = Field(
-        {"cpu": 4, "gpu": 1, "latency": 1},
-        description="Work pools that get a worker on this machine, and how many runs each takes at once.",
+    pools: dict[str, int] | None = Field(
+        None,
+        description="Work pools that get a worker on this machine, and how many runs each takes at once. Unset: cpu 4, "
+        "gpu 1, latency 1.",
     )
     deployments: Path | None = Field(
         None, description="YAML file with the deployments. Unset: the infra/prefect.yaml that came with Restill."
@@ -30,13 +33,18 @@ class StackSettings(Section):
 
     @field_validator("pools")
     @classmethod
-    def _pool_names(cls, pools: dict[str, int]) -> dict[str, int]:
-        for name, limit in pools.items():
+    def _pool_names(cls, pools: dict[str, int] | None) -> dict[str, int] | None:
+        for name, limit in (pools or {}).items():
             if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
                 raise ValueError(f"a pool's name has small letters, digits and dashes; {name!r} has others")
             if limit < 1:
                 raise ValueError(f"a worker takes at least 1 run at once; {name} has {limit}")
         return pools
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Return the pools that get a worker on this machine, and how many runs each takes at once."""
+        return {"cpu": 4, "gpu": 1, "latency": 1} if self.pools is None else self.pools
 
     @property
     def is_local(self) -> bool:

@@ -71,7 +71,7 @@ def programs(settings: Settings, *, own_server: bool) -> list[Program]:
     found = [Program("s3", "restill.stack.s3", 10, stop_seconds=90)] if settings.storage.endpoint_url is None else []
     if own_server:
         found.append(Program("prefect", f"prefect server start --host {stack.host} --port {stack.port}", 20))
-    for pool, limit in stack.pools.items():
+    for pool, limit in stack.workers.items():
         command = f"prefect worker start --pool {pool} --type process --limit {limit} --name {worker_name(pool)}"
         found.append(Program(f"worker-{pool}", command, 30))
     return found

@@ -41,7 +41,8 @@ class Stack:
             f'[stack]\nhost = "0.0.0.0"\nport = {self.port}\npools = {{ cpu = 2, latency = 1 }}\n'
         )
         self.settings = Settings(
-            root=root, stack=StackSettings(host="0.0.0.0", port=self.port, pools={"cpu": 2, "latency": 1}),  # noqa: S104
+            root=root,
+            stack=StackSettings(host="0.0.0.0", port=self.port, pools={"cpu": 2, "latency": 1}),  # noqa: S104
         )
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("RESTILL_", "PREFECT_"))
