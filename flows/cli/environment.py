@@ -26,10 +26,9 @@ def given_environment() -> dict[str, str]:
     return dict(_given)
 
 
-def prepare() -> None:
-    """Set what the libraries read when they are first imported; whoever set it before has the last word."""
-    _given.update(os.environ)
-    defaults = {
+def library_defaults() -> dict[str, str]:
+    """Return what the libraries of a run are to read: no telemetry, little noise, all cores."""
+    return {
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "DVC_NO_ANALYTICS": "1",
@@ -38,6 +37,12 @@ def prepare() -> None:
         "TF_NUM_INTRAOP_THREADS": str(os.cpu_count() or 1),
         "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
     }
+
+
+def prepare() -> None:
+    """Set what the libraries read when they are first imported; whoever set it before has the last word."""
+    _given.update(os.environ)
+    defaults = library_defaults()
     prefect_server.use_running(find_root())
     if not prefect_server.is_set_up():
         # No server is set up: Prefect starts one for this run, and keeps its runs in the project.

@@ -37,7 +37,8 @@ def up() -> None:
     external = external_api(settings)
     keeper = _keeper(settings, external)
     with screen.out.status("Starting …") as status, keeper.locked(screen.out.print):
-        children = child_environment(settings, environment.given_environment(), external_api=external)
+        given = environment.library_defaults() | environment.given_environment()
+        children = child_environment(settings, given, external_api=external)
         cut_off = _start_keeper(keeper, children)
         status.update("Starting the servers …")
         _start_servers(settings, keeper, external)

@@ -164,22 +164,6 @@ def test_the_form_of_retrain_has_meanings_limits_and_choices(stack, pids):
     assert not any("default" in field or "anyOf" in field for field in overrides.values())
 
 
-def test_deploying_again_changes_nothing_and_keeps_what_a_person_switched_off(stack, pids):
-    (found,) = [item for item in stack.ask("deployments/filter").json() if item["schedules"]]
-    assert stack.ask(f"deployments/{found['id']}/pause_deployment").is_success
-    changed = stack.root / "changed.yaml"
-    changed.write_text((REPOSITORY / "infra/prefect.yaml").read_text().replace('"30 2 * * *"', '"45 2 * * *"'))
-    deployed = json.loads(stack.restill("deploy", "--json", "--file", str(changed)).stdout)
-    assert {item["name"]: item["result"] for item in deployed if item["result"] != "unchanged"} == {
-        "retrain/cpu": "updated"
-    }
-    (after,) = [item for item in stack.ask("deployments/filter").json() if item["schedules"]]
-    assert (after["id"], after["paused"]) == (found["id"], True)
-    assert [schedule["schedule"]["cron"] for schedule in after["schedules"]] == ["45 2 * * *"]
-    assert stack.ask(f"deployments/{found['id']}/resume_deployment").is_success
-    stack.environment["RESTILL_STACK__DEPLOYMENTS"] = str(changed)  # from here on
-
-
 def test_a_wrong_value_is_refused_before_the_run_or_at_its_start_in_one_sentence(stack, pids):
     (found,) = [item for item in stack.ask("deployments/filter").json() if item["schedules"]]
     refused = stack.ask(f"deployments/{found['id']}/create_flow_run", parameters={"overrides": {"epochs": 0}})
@@ -212,6 +196,21 @@ def test_the_doctor_finds_a_good_stack_good(stack, pids):
     assert found["conditional writes"]["answer"] == found["pool cpu"]["answer"] == "ok"
     assert found["schedule of retrain"]["answer"] == "ok"
     assert found["pool gpu"]["answer"] == "note"  # no worker for it was asked for
+
+
+def test_deployments_of_a_file_of_ones_own_are_registered_too(stack, pids):
+    own = stack.root / "own.yaml"
+    entry = "entrypoint: flows.latency.time_artifacts, description: ours, version: '1', work_pool: { name: latency }"
+    own.write_text(f"name: own\ndeployments: [{{ name: own, {entry} }}]\n")
+    for result in ("created", "unchanged"):
+        deployed = stack.restill("deploy", "--json", "--file", str(own))
+        assert deployed.returncode == 0, deployed.stderr
+        assert [(item["name"], item["result"]) for item in json.loads(deployed.stdout)] == [
+            ("time-artifacts/own", result)
+        ]
+    names = {item["entrypoint"] for item in stack.ask("deployments/filter").json()}
+    assert "flows.retrain.retrain" in names  # what the file does not name is left alone
+    stack.environment["RESTILL_STACK__DEPLOYMENTS"] = str(own)  # from here on
 
 
 def test_whatever_is_killed_comes_back_by_itself(stack, pids):
