@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 export DO_NOT_TRACK := 1
 export UV_PYTHON_DOWNLOADS := never
@@ -37,8 +38,11 @@ lint: $(READY)  ## Format check, lint, types, import contracts
 	$(BIN)/lint-imports
 
 lock:  ## Resolve the dependencies again into requirements/*.lock
-	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/installer.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --group dev --group teacher pyproject.toml -o requirements/all.lock
+	echo uv | $(COMPILE) --no-annotate - -o requirements/installer.lock
+	$(COMPILE) --all-extras --group dev --group teacher pyproject.toml -o requirements/all.lock
+	$(COMPILE) --no-annotate --constraints requirements/all.lock --extra serving --extra signing pyproject.toml -o requirements/serving.lock
+	$(COMPILE) --no-annotate --constraints requirements/all.lock --extra train --group teacher pyproject.toml -o requirements/worker.lock
+	echo 'tensorflow[and-cuda]' | $(COMPILE) --no-annotate --constraints requirements/worker.lock - | awk '/^[a-z]/ {on = /^nvidia-/} on' > requirements/gpu.lock
 
 clean:  ## Remove the environment and caches; keeps .restill/ (your registry) and data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,28 @@
+"""A light flow for the test of the topology: the project's own take half a minute to import TensorFlow."""
+
+import time
+from pathlib import Path
+
+from prefect import flow
+from prefect.events import emit_event
+
+
+@flow
+def note(folder: str, what: str, announce: bool = False, wait_for: str | None = None) -> None:
+    """Leave a file, once: doing the same thing twice is an error.
+
+    Args:
+        folder: where the files are left.
+        what: name of the file.
+        announce: emit an event as well.
+        wait_for: name of a file there that must come first.
+    """
+    deadline = time.monotonic() + 180
+    while wait_for is not None and not (Path(folder) / wait_for).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(wait_for)
+        time.sleep(0.1)
+    with (Path(folder) / what).open("x") as file:
+        file.write(what)
+    if announce:
+        emit_event("restill.files.arrived", resource={"prefect.resource.id": f"restill.incoming.{what}"})
