@@ -18,13 +18,14 @@ RUN uv build --wheel --require-hashes --build-constraints requirements/all.lock 
 
 FROM ${BASE}
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin restill \
-    && install --directory --owner=restill --group=restill /home/restill/.cache
+    && install --directory --owner=restill --group=restill /var/lib/restill
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    RESTILL_ROOT=/var/lib/restill
 USER 10001:10001
-WORKDIR /home/restill
+WORKDIR /var/lib/restill
 EXPOSE 8000
 CMD ["python", "-m", "restill.serving"]
 # Alive; whether a model is loaded is /readyz, which a load balancer asks.

@@ -8,19 +8,19 @@ from prefect.events import emit_event
 
 
 @flow
-def note(folder: str, what: str, announce: bool = False, wait_for: str | None = None) -> None:
+def note(folder: str, what: str, announce: bool = False, after: str | None = None) -> None:
     """Leave a file, once: doing the same thing twice is an error.
 
     Args:
         folder: where the files are left.
         what: name of the file.
         announce: emit an event as well.
-        wait_for: name of a file there that must come first.
+        after: name of a file there that must come first.
     """
     deadline = time.monotonic() + 180
-    while wait_for is not None and not (Path(folder) / wait_for).exists():
+    while after is not None and not (Path(folder) / after).exists():
         if time.monotonic() > deadline:
-            raise TimeoutError(wait_for)
+            raise TimeoutError(after)
         time.sleep(0.1)
     with (Path(folder) / what).open("x") as file:
         file.write(what)

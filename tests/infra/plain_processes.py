@@ -108,7 +108,7 @@ class Processes:
     def end(self):
         """End everything: politely, then not."""
         left = [*self._left, *self.all()]
-        for sent, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        for sent, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(sent)

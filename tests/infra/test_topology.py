@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from plain_processes import find, until
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from plain_processes import find, until
 from topology import NEEDED, SECONDS, WORKERS, Topology
 
 AFTER = {"followed restill.incoming.first-0", "followed restill.incoming.late"}
@@ -86,7 +86,7 @@ def test_both_workers_do_runs_and_an_announcement_starts_another(stack, deployme
 def test_what_a_killed_worker_had_not_begun_is_done_by_the_other(stack, deployment):
     """What it had begun has a process of its own, and ends without it."""
     stack.processes.stop("worker-2")
-    begun = stack.ask(deployment, "begun", wait_for="waiting")
+    begun = stack.ask(deployment, "begun", after="waiting")
     running = lambda: stack.client.read_flow_run(begun).state.is_running()  # noqa: E731
     until(running, seconds=SECONDS, what="the run's beginning")
     waiting = stack.ask(deployment, "waiting")  # worker-1 may not take it: its limit is one run
@@ -99,13 +99,13 @@ def test_what_a_killed_worker_had_not_begun_is_done_by_the_other(stack, deployme
 
 def test_what_is_announced_while_the_services_are_dead_is_not_lost(stack, deployment, automation):
     """Nor is any run lost when the server is killed as well."""
-    before = {run.id for run in stack.client.read_flow_runs()}
+    before = {run.id for run in stack.runs()}
     stack.processes.kill("prefect-services")
     announced = stack.ask(deployment, "late", announce=True)
     stack.completed(announced)
     stack.processes.kill("prefect-server")
     stack.start_server()
-    after = {run.id for run in stack.client.read_flow_runs()}
+    after = {run.id for run in stack.runs()}
     assert after == before | {announced}
     stack.start_services()
     followed(stack, "late")
@@ -113,7 +113,7 @@ def test_what_is_announced_while_the_services_are_dead_is_not_lost(stack, deploy
 
 def test_every_run_was_done_once(stack):
     """Twice would have failed, as its note is there."""
-    runs = stack.client.read_flow_runs()
+    runs = stack.runs()
     states = {run.parameters["what"]: run.state.type.value for run in runs}
     assert set(states.values()) == {"COMPLETED"}, states
     assert notes(stack) == set(states) == {"first-0", "first-1", "begun", "waiting", "late", *AFTER}

@@ -15,10 +15,11 @@ from pathlib import Path
 import httpx
 from composed import command, config, environment
 from noting import note
+from plain_processes import Processes, find, free_port, until
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.utilities.callables import parameter_schema
-from plain_processes import Processes, find, free_port, until
 
 HOST = "127.0.0.1"
 NEEDED = ("initdb", "postgres", "pg_isready", "redis-server")
@@ -107,6 +108,10 @@ class Topology:
         """Ask for a run that notes something, and return its id."""
         parameters = {"folder": str(self.noted), "what": what, **more}
         return self.client.create_flow_run_from_deployment(deployment, parameters=parameters).id
+
+    def runs(self):
+        """Return every run that the server knows."""
+        return self.client.read_flow_runs(sort=FlowRunSort.ID_DESC, limit=100)
 
     def completed(self, run):
         """Wait until a run is final, require that it completed, and return it."""
