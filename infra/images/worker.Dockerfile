@@ -9,7 +9,8 @@ WORKDIR /src
 COPY requirements requirements
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements/installer.lock \
     && python -m venv --without-pip /venv \
-    && uv pip install --no-cache --python /venv/bin/python --require-hashes --no-deps -r requirements/worker.lock
+    && uv pip install --no-cache --python /venv/bin/python --require-hashes --no-deps -r requirements/worker.lock \
+    && rm -r /venv/lib/python3.11/site-packages/tensorflow/include
 COPY pyproject.toml README.md LICENSE ./
 COPY infra infra
 COPY restill restill
