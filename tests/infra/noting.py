@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.events import emit_event
 
 
@@ -22,6 +22,7 @@ def note(folder: str, what: str, announce: bool = False, after: str | None = Non
         if time.monotonic() > deadline:
             raise TimeoutError(after)
         time.sleep(0.1)
+    get_run_logger().info("noting %s", what)
     with (Path(folder) / what).open("x") as file:
         file.write(what)
     if announce:

