@@ -14,9 +14,11 @@ def note(folder: str, what: str, announce: bool = False, after: str | None = Non
     Args:
         folder: where the files are left.
         what: name of the file.
-        announce: emit an event as well.
+        announce: emit an event, before anything else.
         after: name of a file there that must come first.
     """
+    if announce:
+        emit_event("restill.files.arrived", resource={"prefect.resource.id": f"restill.incoming.{what}"})
     deadline = time.monotonic() + 180
     while after is not None and not (Path(folder) / after).exists():
         if time.monotonic() > deadline:
@@ -25,5 +27,3 @@ def note(folder: str, what: str, announce: bool = False, after: str | None = Non
     get_run_logger().info("noting %s", what)
     with (Path(folder) / what).open("x") as file:
         file.write(what)
-    if announce:
-        emit_event("restill.files.arrived", resource={"prefect.resource.id": f"restill.incoming.{what}"})

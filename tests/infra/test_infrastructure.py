@@ -17,6 +17,7 @@ from prefect.settings.legacy import _get_valid_setting_names
 from prefect.settings.models.root import Settings
 from prefect_redis.cleanup_queue import RedisWorkerCleanupQueueSettings
 from prefect_redis.client import RedisMessagingSettings
+from prefect_redis.messaging import RedisMessagingPublisherSettings
 
 from restill import policies
 
@@ -126,6 +127,7 @@ def unknown_settings(names):
     known = {name.upper() for name in _get_valid_setting_names(Settings)}
     for prefix, section in (
         ("PREFECT_REDIS_MESSAGING_", RedisMessagingSettings),
+        ("PREFECT_REDIS_MESSAGING_PUBLISHER_", RedisMessagingPublisherSettings),
         ("PREFECT_REDIS_WORKER_CLEANUP_QUEUE_", RedisWorkerCleanupQueueSettings),
     ):
         known |= {prefix + field.upper() for field in section.model_fields}
