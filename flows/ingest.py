@@ -3,9 +3,9 @@
 from typing import Any
 
 from prefect import flow
-from prefect.states import Completed
 
-from restill.settings import ColumnSettings, FormatSettings, load_settings
+from flows.recorded import recorded
+from restill.settings import ColumnSettings, FormatSettings, Settings
 from tasks.ingestion import ingest_file, restore_sample
 from tasks.progress import run_name
 
@@ -27,10 +27,13 @@ def ingest(
         honour_split: take the split from its column; default: as configured.
         released_from: the batch whose quarantined rows these are, corrected by a person.
     """
-    settings = load_settings()
     chosen = {"columns": columns, "format": file_format, "honour_split": honour_split}
-    data = settings.data.model_copy(update={name: value for name, value in chosen.items() if value is not None})
-    settings = settings.model_copy(update={"data": data})
-    restore_sample(settings)
-    outcomes = tuple(ingest_file(place, settings, released_from=released_from) for place in files)
-    return Completed(message=" ".join(outcome.sentence for outcome in outcomes), data=outcomes)
+
+    def work(settings: Settings) -> tuple[str, object]:
+        data = settings.data.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+        settings = settings.model_copy(update={"data": data})
+        restore_sample(settings)
+        outcomes = tuple(ingest_file(place, settings, released_from=released_from) for place in files)
+        return " ".join(outcome.sentence for outcome in outcomes), outcomes
+
+    return recorded("ingest", work)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.states import Completed
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from flows.parameters import checked
+from flows.recorded import recorded
 from flows.score import score_missing
 from restill.decisions import Decision
 from restill.errors import RegistryConflict
@@ -16,7 +16,7 @@ from restill.evaluation import Candidate
 from restill.ledger import BatchOutcome
 from restill.manifests import PromotionEntry
 from restill.plans import Plan
-from restill.settings import Settings, load_settings
+from restill.settings import Settings
 from restill.settings.overrides import Overrides
 from restill.snapshots import Snapshot
 from tasks.gate import judge_challenger
@@ -71,13 +71,15 @@ def retrain(
         purpose: why this run is made, in some words: part of its name, and of its log.
         overrides: settings of this run only; what is left out stays as configured.
     """
-    settings = load_settings()
-    if overrides is not None:
-        settings = overrides.apply(settings)
-    name_run("retrain", purpose)
-    outcome = _retrain(settings, force=force, data_version=data_version, purpose=purpose)
-    label_run(outcome="refused" if outcome.refused else "promoted" if outcome.promotion else "nothing to do")
-    return Completed(message=outcome.sentence, data=outcome)
+
+    def work(configured: Settings) -> tuple[str, Outcome]:
+        settings = configured if overrides is None else overrides.apply(configured)
+        name_run("retrain", purpose)
+        outcome = _retrain(settings, force=force, data_version=data_version, purpose=purpose)
+        label_run(outcome="refused" if outcome.refused else "promoted" if outcome.promotion else "nothing to do")
+        return outcome.sentence, outcome
+
+    return recorded("retrain", work)
 
 
 def _retrain(settings: Settings, *, force: bool, data_version: str | None, purpose: str) -> Outcome:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from prefect import flow
-from prefect.states import Completed
 
-from restill.settings import load_settings
+from flows.recorded import recorded
+from restill.settings import Settings
 from tasks.progress import run_name
 from tasks.registry import roll_back
 
@@ -19,5 +19,9 @@ def rollback(reason: str, by: str, to: str | None = None) -> Any:
         by: who decides.
         to: version or its first characters; default: the one that was live before.
     """
-    entry = roll_back(load_settings(), to=to, reason=reason, by=by)
-    return Completed(message=f"Champion is {entry.version[:12]} (number {entry.sequence}): {reason}", data=entry)
+
+    def work(settings: Settings) -> tuple[str, object]:
+        entry = roll_back(settings, to=to, reason=reason, by=by)
+        return f"Champion is {entry.version[:12]} (number {entry.sequence}): {reason}", entry
+
+    return recorded("rollback", work)

@@ -6,8 +6,9 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.states import Completed
 
+from flows.recorded import recorded
 from restill.logits import ScoreReport
-from restill.settings import Settings, load_settings
+from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import run_name
 from tasks.snapshot import pull_snapshot
@@ -27,11 +28,14 @@ def score(
         on: who computes; default: as configured.
         workers: worker processes; default: as configured.
     """
-    settings = load_settings()
     chosen = {name: value for name, value in {"on": on, "workers": workers}.items() if value is not None}
-    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=chosen)})
-    report = score_missing(pull_snapshot(settings, data_version), settings)
-    return Completed(message=report.sentence, data=report)
+
+    def work(settings: Settings) -> tuple[str, object]:
+        settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=chosen)})
+        report = score_missing(pull_snapshot(settings, data_version), settings)
+        return report.sentence, report
+
+    return recorded("score", work)
 
 
 def score_missing(snapshot: Snapshot, settings: Settings) -> ScoreReport:

@@ -58,6 +58,10 @@ class TrainingFailed(RestillError):
     """Training cannot go on: a loss that is not finite, or too little data."""
 
 
+class CeilingReached(RestillError):
+    """The run has used up the device-seconds that it may; what it did is kept, and the next run goes on from there."""
+
+
 class ExportMismatch(RestillError):
     """An exported artifact does not compute what the trained model computes."""
 

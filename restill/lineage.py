@@ -30,7 +30,10 @@ def register(
     lock = settings.root / LOCK
     config = settings.model_dump(
         mode="json",
-        exclude={"root": True, "storage": True, "serving": True, "registry": {"signing_key", "trusted_keys"}},
+        exclude={
+            **dict.fromkeys(("root", "storage", "serving", "run", "logs", "metrics"), True),
+            "registry": {"signing_key", "trusted_keys"},
+        },
     )
     lineage = Lineage(
         git_commit=commit,

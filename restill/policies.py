@@ -86,15 +86,25 @@ PLACES = (
     Place("data/forgotten/*", "what was removed on request", (TRAINER,)),
     Place("dvc/*", "the data set: DVC's remote", (TRAINER,), once=False, parts=True),
     Place("batches/*", "what became of each file", (TRAINER,)),
+    Place("runs/{model}/*", "what became of each run", (TRAINER, PROMOTER)),
     Place("reports/ingest/*", "reports of files, with their quarantine", (TRAINER,)),
     Place(".probe/*", "proof that the store honours conditional writes", tuple(Role)[1:], delete=tuple(Role)[1:]),
 )
 
 # What each role reads and lists.
 READS: Mapping[Role, tuple[str, ...]] = {
-    READER: ("registry/{model}/*",),
-    TRAINER: ("registry/{model}/*", "logits/*", "latency/*", "data/*", "dvc/*", "batches/*", "reports/ingest/*"),
-    PROMOTER: ("registry/{model}/*", *_SERVING, "data/versions/*", "batches/*"),
+    READER: ("registry/{model}/*", "runs/{model}/*"),
+    TRAINER: (
+        "registry/{model}/*",
+        "runs/{model}/*",
+        "logits/*",
+        "latency/*",
+        "data/*",
+        "dvc/*",
+        "batches/*",
+        "reports/ingest/*",
+    ),
+    PROMOTER: ("registry/{model}/*", *_SERVING, "data/versions/*", "batches/*", "runs/{model}/*"),
     COLLECTOR: ("registry/{model}/*", *_SERVING),
 }
 

@@ -9,6 +9,7 @@ from restill.registry import Registry
 from restill.settings import Settings
 from restill.storage.objects import LONGEST_LINK_SECONDS
 from tasks.progress import say
+from tasks.recording import current
 from tasks.step import HOURS, step
 from tasks.timing import timer
 
@@ -20,6 +21,7 @@ def judge_challenger(
     """Judge, measuring latency again while that is all that is undecided; store verdict and report."""
     registry = Registry.configured(storage.connect(settings.storage, settings.state_dir), settings.registry)
     decision = decisions.decide(challenger, champion, evaluation, registry, settings, time=timer(settings), say=say)
+    current().was_judged(decision.verdict)
     create_table_artifact(
         key="gates",
         table=[row.model_dump(mode="json") for row in decision.verdict.rows],

@@ -10,6 +10,7 @@ from restill.settings import Settings
 from restill.storage import ObjectStore
 from restill.storage.objects import LONGEST_LINK_SECONDS
 from tasks.progress import reporting, say
+from tasks.recording import current
 from tasks.step import HOURS, step
 
 
@@ -35,6 +36,7 @@ def restore_sample(settings: Settings) -> BatchOutcome | None:
 
 def _show(outcome: BatchOutcome, store: ObjectStore) -> None:
     """Put what became of a file on the run page, with a link to its Data Docs."""
+    current().took_in(outcome)
     say(outcome.sentence)
     for sentence in (*outcome.reasons, *outcome.warnings):
         say(f"  {sentence}")

@@ -13,6 +13,7 @@ from restill.registry import Registry
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
+from tasks.recording import current
 from tasks.step import HOURS, MINUTES, step
 
 
@@ -36,6 +37,7 @@ def register_challenger(
     manifest = lineage.register(
         registry, artifact, snapshot, settings, export=export, champion=champion, flow_run_id=flow_run.get_id()
     )
+    current().version = manifest.version
     say(f"registered version {manifest.short}, {export} ({manifest.served_bytes / 1e6:.1f} MB served)")
     return _fetch(registry, manifest, settings)
 
@@ -56,6 +58,7 @@ def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None
     if entry is None:
         say("there is no champion yet: absolute gates only")
         return None
+    current().is_live(entry)
     manifest = registry.manifest(entry.version)
     say(f"champion is version {manifest.short}, promoted {entry.at:%Y-%m-%d %H:%M} UTC")
     return entry, _fetch(registry, manifest, settings, manifest_sha256=entry.manifest_sha256)
@@ -76,6 +79,7 @@ def promote_challenger(
         # The run's id: a retry whose first answer was lost recognises its own promotion.
         promotion_id=f"{flow_run.get_id()}-{challenger.short}" if flow_run.get_id() else None,
     )
+    current().is_live(entry, promoted=True)
     say(f"promoted version {challenger.short} as number {entry.sequence}")
     return entry
 
@@ -84,5 +88,6 @@ def promote_challenger(
 def roll_back(settings: Settings, *, to: str | None, reason: str, by: str) -> PromotionEntry:
     """Make an earlier version champion again."""
     entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by)
+    current().is_live(entry)
     say(f"champion is {entry.version[:12]} again: {reason}")
     return entry

@@ -4,6 +4,7 @@ from restill import snapshots, storage
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
+from tasks.recording import current
 from tasks.step import HOURS, step
 
 
@@ -18,6 +19,7 @@ def pull_snapshot(settings: Settings, data_version: str | None = None) -> Snapsh
         snapshot = snapshots.pull(settings.root, store)
     else:
         snapshot = snapshots.open_version(settings.root, store, data_version)
+    current().data_version = snapshot.version
     counts = ", ".join(f"{rows:,} {split}" for split, rows in snapshot.rows.items())
     say(f"data version {snapshot.short}: {len(snapshot.batches)} batches, {counts} pairs")
     return snapshot

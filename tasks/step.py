@@ -3,6 +3,7 @@
 What is already done is known from the stores (docs/decisions/0003-no-prefect-caching.md), so Prefect caches nothing.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from restill.errors import AccessDenied, StorageUnreachable
+from tasks.recording import current
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,20 +22,29 @@ MINUTES, HOURS = 60, 60 * 60
 
 
 def step(name: str, *, timeout_seconds: float) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a Prefect task of a function.
+    """Make a Prefect task of a function, whose time is noted in the run's record.
 
     Args:
         name: of its runs; `{argument.attribute}` is filled in.
         timeout_seconds: after which a run is given up.
     """
-    return task(
-        task_run_name=name,
-        timeout_seconds=timeout_seconds,
-        retries=len(RETRY_DELAYS_SECONDS),
-        retry_delay_seconds=RETRY_DELAYS_SECONDS,
-        retry_condition_fn=storage_failed,
-        cache_policy=NO_CACHE,
-    )
+
+    def made(work: Callable[P, R]) -> Task[P, R]:
+        @functools.wraps(work)
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            with current().step(work.__name__):
+                return work(*args, **kwargs)
+
+        return task(
+            task_run_name=name,
+            timeout_seconds=timeout_seconds,
+            retries=len(RETRY_DELAYS_SECONDS),
+            retry_delay_seconds=RETRY_DELAYS_SECONDS,
+            retry_condition_fn=storage_failed,
+            cache_policy=NO_CACHE,
+        )(timed)
+
+    return made
 
 
 async def storage_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001

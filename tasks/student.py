@@ -4,8 +4,9 @@ from restill import distillation, logits, storage
 from restill.distillation import Artifact
 from restill.settings import Settings
 from restill.snapshots import Snapshot
-from tasks.progress import reporting, say
+from tasks.progress import say
 from tasks.step import HOURS, step
+from tasks.working import working
 
 
 @step("distill a student from {snapshot.short}", timeout_seconds=24 * HOURS)
@@ -13,7 +14,7 @@ def distill_student(snapshot: Snapshot, settings: Settings, *, force: bool = Fal
     """Train one student on a snapshot and return its exported artifact."""
     store = storage.connect(settings.storage, settings.state_dir)
     scores = logits.open_store(settings, store)
-    with reporting("distillation", "distilling the student") as report:
+    with working("distillation", "distilling the student", devices=1) as report:
         artifact = distillation.distill(snapshot, scores, settings, force=force, progress=report)
     best = artifact.report["epochs"][artifact.report["best_epoch"] - 1]
     say(

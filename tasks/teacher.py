@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,7 +23,9 @@ from restill.settings import Settings, load_settings
 from restill.snapshots import Snapshot
 from tasks import deployments
 from tasks.progress import Report, reporting, say
+from tasks.recording import current
 from tasks.step import HOURS, step
+from tasks.working import working
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner
@@ -48,7 +50,7 @@ def plan_scoring(snapshot: Snapshot, settings: Settings) -> tuple[Need, ScoringP
 def score_here(plan: ScoringPlan, settings: Settings) -> None:
     """Score a plan with this machine's devices."""
     scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
-    with _reporting() as report:
+    with _scoring(processes.shares(settings)) as report:
         processes.score(plan, scores, settings, progress=report, say=say)
 
 
@@ -107,17 +109,25 @@ def collect_scores(plan: ScoringPlan | None, need: Need, settings: Settings, *, 
     """Make sure that everything planned is stored, and remove its texts from the object store."""
     scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
     report = scoring.finish(plan, scores, need, seconds=seconds)
+    current().scored = report.scored
     say(report.sentence)
     return report
 
 
-def _reporting() -> AbstractContextManager[Report]:
-    return reporting("teacher-scores", "scoring with the teacher")
+@contextmanager
+def _scoring(devices: int) -> Iterator[Report]:
+    with working("teacher-scores", "scoring with the teacher", devices=devices) as report:
+
+        def counted(done: int, total: int, what: str) -> None:
+            current().scored = done
+            report(done, total, what)
+
+        yield counted
 
 
 def _supervise(plan: ScoringPlan, settings: Settings, workers: Workers, shares: int) -> None:
     scores = logits.open_store(settings, storage.connect(settings.storage, settings.state_dir))
-    with _reporting() as report:
+    with _scoring(shares) as report:
         supervision.supervise(
             plan,
             scores,

@@ -20,6 +20,7 @@ from flows.cli import (
     ingestion,
     judging,
     listing,
+    observing,
     quarantine,
     registry,
     remote,
@@ -63,6 +64,8 @@ app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("deploy")(stack.deploy)
 app.command("doctor")(doctor.doctor)
+app.command("history")(observing.history)
+app.command("metrics")(observing.metrics)
 app.add_typer(data.app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(registry.app, name="registry")
@@ -140,6 +143,8 @@ def retrain(
         plan = plans.make_plan(settings, store, data_version=data_version)
     if dry_run or (plan.nothing_to_do and not force):
         screen.print_lines("Nothing is new" if plan.nothing_to_do else "A retrain would", plan.lines())
+        if not dry_run:
+            observing.note_unchanged(store, settings, plan)
         raise typer.Exit(0)
     screen.print_lines("Retraining", ["train and judge anew: --force"] if force else plan.lines())
 

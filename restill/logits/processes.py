@@ -38,13 +38,17 @@ def score(
 
     Raises: what `worker.work` and `supervision.supervise` raise.
     """
-    found = devices()
-    shares = settings.scoring.workers or max(1, len(found))
-    if shares == 1 and not found:
+    found, count = devices(), shares(settings)
+    if count == 1 and not found:
         scoring.score_here(plan, logits, lambda: teachers.load_teacher(settings.teacher), progress=progress)
         return
-    workers = Processes(plan, logits, settings, shares=shares, devices=found)
-    supervision.supervise(plan, logits, workers, shares=shares, stall_seconds=None, progress=progress, say=say)
+    workers = Processes(plan, logits, settings, shares=count, devices=found)
+    supervision.supervise(plan, logits, workers, shares=count, stall_seconds=None, progress=progress, say=say)
+
+
+def shares(settings: Settings) -> int:
+    """Return how many workers this machine has: as configured, or one a GPU, or one."""
+    return settings.scoring.workers or max(1, len(devices()))
 
 
 def devices() -> list[str]:

@@ -1,9 +1,7 @@
 """The HTTP service as a process: what it needs to start, and how it stops."""
 
-import ipaddress
 import logging
 import signal
-import socket
 import sys
 from importlib.util import find_spec
 
@@ -12,9 +10,10 @@ import uvicorn
 from restill import storage
 from restill.errors import ConfigurationError
 from restill.serving.champion import Champion
+from restill.serving.listening import listener, required_token
 from restill.serving.live import LiveChampion
 from restill.serving.service import make_app
-from restill.settings import ServingSettings, Settings
+from restill.settings import Settings
 from restill.storage import ObjectStore
 
 _log = logging.getLogger("restill.serving")
@@ -34,7 +33,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     serving = settings.serving
-    token = _token(serving)
+    token = required_token(serving, "serving")
     champion = Champion.from_store(
         _reader(settings),
         model=settings.registry.model,
@@ -43,45 +42,17 @@ def serve(settings: Settings) -> None:
         threads=serving.threads,
         trusted_keys=settings.registry.trusted_keys or None,
     )
-    with LiveChampion(champion, poll_seconds=serving.poll_seconds) as live, _listener(serving) as listener:
+    with (
+        LiveChampion(champion, poll_seconds=serving.poll_seconds) as live,
+        listener(serving.host, serving.port, "serving") as opened,
+    ):
         app = make_app(live, max_pairs=serving.max_pairs, max_body_bytes=serving.max_body_bytes, token=token)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=serving.stop_seconds or None
         )
-        host, port = listener.getsockname()[:2]
+        host, port = opened.getsockname()[:2]
         _log.info("serving %s on http://%s:%d", champion.version, f"[{host}]" if ":" in host else host, port)
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _token(serving: ServingSettings) -> str | None:
-    """Return the token that callers must send.
-
-    Raises: ConfigurationError if there is none though others than this machine can call, or it cannot be read.
-    """
-    if serving.token is not None:
-        return serving.token.get_secret_value()
-    if serving.token_file is not None:
-        try:
-            token = serving.token_file.read_text("ascii").strip()
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"serving.token_file {serving.token_file} cannot be read: {error}.") from error
-        shortest = 16
-        if len(token) < shortest:
-            raise ConfigurationError(f"The token in {serving.token_file} has fewer than {shortest} characters.")
-        return token
-    if not serving.without_token and not _is_loopback(serving.host):
-        raise ConfigurationError(
-            f"serving.host {serving.host} can be reached from other machines, and no token is set.",
-            hint="Set RESTILL_SERVING__TOKEN_FILE, or RESTILL_SERVING__WITHOUT_TOKEN=true if something else guards it.",
-        )
-    return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        uvicorn.Server(config).run(sockets=[opened])
 
 
 def _reader(settings: Settings) -> ObjectStore:
@@ -104,24 +75,3 @@ def _reader(settings: Settings) -> ObjectStore:
         access_key_id=at.access_key_id.get_secret_value() if at.access_key_id else None,
         secret_access_key=at.secret_access_key.get_secret_value() if at.secret_access_key else None,
     )
-
-
-def _listener(serving: ServingSettings) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises: ConfigurationError if it cannot listen there.
-    """
-    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
-    # asyncio turns Nagle's delay off on sockets that say they are TCP; create_server's do not, and answers wait 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((serving.host, serving.port))
-        listener.listen(2048)
-        return listener
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"Cannot listen on {serving.host}, port {serving.port}: {error.strerror or error}.",
-            hint="Set RESTILL_SERVING__HOST and RESTILL_SERVING__PORT to an address of this machine that is free.",
-        ) from error

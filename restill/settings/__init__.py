@@ -27,6 +27,7 @@ from restill.settings.data import (
 )
 from restill.settings.judging import GateSettings, LatencySettings
 from restill.settings.learning import DistillationSettings, StudentSettings
+from restill.settings.running import LogSettings, MetricsSettings, RunSettings
 from restill.settings.serving import ServingSettings
 from restill.settings.stack import StackSettings
 from restill.settings.stores import RegistrySettings, StorageSettings
@@ -41,9 +42,12 @@ __all__ = [
     "GateSettings",
     "GitSettings",
     "LatencySettings",
+    "LogSettings",
+    "MetricsSettings",
     "RegistrySettings",
     "RowRuleSettings",
     "RuleName",
+    "RunSettings",
     "ScoringSettings",
     "ServingSettings",
     "Settings",
@@ -82,6 +86,9 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     serving: ServingSettings = ServingSettings()
     stack: StackSettings = StackSettings()
+    run: RunSettings = RunSettings()
+    logs: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @property
     def state_dir(self) -> Path:

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from restill import students
 from restill.corpus import Corpus, Pairs, Sentences
-from restill.errors import ConfigurationError, TrainingFailed
+from restill.errors import CeilingReached, ConfigurationError, TrainingFailed
 from restill.losses import SOFT
 from restill.settings import DistillationSettings, StudentSettings
 from restill.students import Predecessor, bert
@@ -84,7 +84,7 @@ def distill(
         folder: checkpoints of this run; named by everything the run depends on.
         embeddings: what the token embeddings start from, ``[vocabulary, embedding_size]``; None: random.
         predecessor: what a `bert` student is made from; with the schedule `theseus`, one that is replaced.
-        progress: told after every step.
+        progress: told after every step; if it raises CeilingReached, that step is kept.
         after_epoch: told after every epoch; what it raises ends the training, and can be gone on from.
     Raises: TrainingFailed on a loss that is not finite, with step, pair ids and the last good checkpoint;
         ConfigurationError if a loss needs vectors that the teacher does not have, or the schedule another student.
@@ -234,9 +234,14 @@ class _Training:
                     self._pruner.update(share)
                 self._pruner.apply()
             done.loss_sum += loss * len(batch.pairs)
-            self._report(
-                (number - 1) * steps + step, phase.epochs * steps, f"{phase.name}, epoch {number}, loss {loss:.4f}"
-            )
+            try:
+                self._report(
+                    (number - 1) * steps + step, phase.epochs * steps, f"{phase.name}, epoch {number}, loss {loss:.4f}"
+                )
+            except CeilingReached:
+                done.step = step
+                self._kept.save(done)
+                raise
             if step % settings.checkpoint_steps == 0 and step < steps:
                 done.step = step
                 self._kept.save(done)

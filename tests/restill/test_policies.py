@@ -11,7 +11,7 @@ from measured import measurements
 from pending import pending
 from registered import artifact, register
 
-from restill import batches, forgotten, judging, ledger, policies, provenance, storage
+from restill import batches, forgotten, judging, ledger, policies, provenance, runs, storage
 from restill.errors import AccessDenied, ConfigurationError, IntegrityError
 from restill.gates import Verdict
 from restill.layout import EVIDENCE, Layout
@@ -121,6 +121,7 @@ def test_every_place_is_one_that_the_code_writes_to():
         *(places.shard_key(digest, "s"), places.work_key(digest, "s"), places.plan_key(digest, "p")),
         *(f"{orders.ROOT}x/order.json", f"{ledger.FOLDER}/x/accepted.json", f"{judging.REPORTS}/x/summary.md"),
         *(records.key(digest[:32]), f"{forgotten.FOLDER}/x.json", working_copy.key(digest[:32])),
+        *(f"{runs.FOLDER}/default/x/{name}" for name in (runs.STARTED, runs.ENDED)),
     ]
     for key in keys:
         assert who_may("s3:PutObject", key), key
@@ -135,6 +136,8 @@ def test_the_trainer_ingests_scores_registers_and_judges_but_does_not_promote(ow
     assert outcome.outcome == "accepted", outcome.reasons
     forgotten.add(store, forgotten.Forgotten(), "asked for")
 
+    run = runs.begin(store, flow="retrain", model="default", run_id=secrets.token_hex(4), name="a run")
+    runs.end(store, run, runs.Run(), sentence="Done.", result="done")
     shard = jobs.store_plan(store, "f" * 64, "bi-encoder", [("0" * 32, 1)])
     assert store.create(places.shard_key("f" * 64, "0" * 32), b"scores")
     store.delete(shard.key)

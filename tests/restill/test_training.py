@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from restill import training
 from restill.corpus import Corpus, Pairs, Sentences
-from restill.errors import ConfigurationError, TrainingFailed
+from restill.errors import CeilingReached, ConfigurationError, TrainingFailed
 from restill.logits import PlattCalibration
 from restill.losses import HARD, SOFT
 from restill.settings import DistillationSettings, StudentSettings
@@ -164,6 +164,26 @@ def test_a_run_killed_inside_an_epoch_goes_on_there_and_ends_like_an_undisturbed
     assert (resumed.resumed_at, steps[0]) == (3, 40)
     assert len(resumed.history) == len(undisturbed.history)
     assert resumed.history[-1].validation_score == pytest.approx(undisturbed.history[-1].validation_score, abs=0.003)
+    assert resumed.history[-1].train_loss == pytest.approx(undisturbed.history[-1].train_loss, rel=0.02)
+
+
+@pytest.mark.parametrize("step", [18, 24])  # inside an epoch of 12 steps, and after its last one
+def test_a_run_stopped_at_its_ceiling_goes_on_after_that_step(tmp_path, step):
+    quick, chosen = STUDENT.model_copy(update={"kind": "static"}), settings(epochs=2)
+
+    def stop(done, total, what):
+        if done == step:
+            raise CeilingReached("enough")
+
+    with pytest.raises(CeilingReached):
+        training.distill(corpus(), quick, chosen, tmp_path / "stopped", progress=stop)
+    steps = []
+    resumed = training.distill(
+        corpus(), quick, chosen, tmp_path / "stopped", progress=lambda done, total, what: steps.append(done)
+    )
+    undisturbed = training.distill(corpus(), quick, chosen, tmp_path / "whole")
+    assert steps[0] == step + 1
+    assert len(resumed.history) == len(undisturbed.history)
     assert resumed.history[-1].train_loss == pytest.approx(undisturbed.history[-1].train_loss, rel=0.02)
 
 

@@ -22,7 +22,7 @@ from served import PAIR, Service, eventually, promote
 from restill.errors import ConfigurationError
 from restill.registry import Registry
 from restill.serving import Champion, LiveChampion
-from restill.serving.running import _token
+from restill.serving.listening import required_token
 from restill.serving.service import make_app
 from restill.settings import ServingSettings
 from restill.storage import ObjectStore
@@ -281,17 +281,19 @@ def test_without_the_token_only_health_is_told(guarded):
 
 def test_beyond_this_machine_it_listens_with_a_token_alone(tmp_path):
     with pytest.raises(ConfigurationError, match="no token is set"):
-        _token(ServingSettings(host="0.0.0.0"))  # noqa: S104
-    assert _token(ServingSettings(host="0.0.0.0", without_token=True)) is None  # noqa: S104
-    assert all(_token(ServingSettings(host=host)) is None for host in ("127.0.0.1", "::1", "localhost"))
+        required_token(ServingSettings(host="0.0.0.0"), "serving")  # noqa: S104
+    assert required_token(ServingSettings(host="0.0.0.0", without_token=True), "serving") is None  # noqa: S104
+    assert all(
+        required_token(ServingSettings(host=host), "serving") is None for host in ("127.0.0.1", "::1", "localhost")
+    )
     file = tmp_path / "token"
     file.write_text("sixteen letters!\n")
-    assert _token(ServingSettings(host="0.0.0.0", token_file=file)) == "sixteen letters!"  # noqa: S104
+    assert required_token(ServingSettings(host="0.0.0.0", token_file=file), "serving") == "sixteen letters!"  # noqa: S104
     file.write_text("short\n")
     with pytest.raises(ConfigurationError, match="fewer than 16"):
-        _token(ServingSettings(token_file=file))
+        required_token(ServingSettings(token_file=file), "serving")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        _token(ServingSettings(token_file=tmp_path / "none"))
+        required_token(ServingSettings(token_file=tmp_path / "none"), "serving")
 
 
 def test_without_a_champion_it_does_not_start(store, tmp_path):
