@@ -170,13 +170,13 @@ def with_links(report: str, store: ObjectStore, *, seconds: int) -> str:
 def as_text(value: str) -> str:
     """Return text that Markdown and HTML show as it is, on one line: no markup, no link, no hidden character."""
     line = re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", html.escape(as_line(value), quote=False))
-    # Some viewers make a link of whatever looks like an address, and a list of what starts like an item.
-    line = re.sub(r"(?i)\b(www)\.", r"\1&#46;", line.replace("://", "&#58;//").replace("@", "&#64;"))
-    return re.sub(r"^([-+=]+|\d+(?=[.)](?:\s|$)))", _opening, line)
-
-
-def _opening(found: re.Match[str]) -> str:
-    return "".join(f"&#{ord(character)};" for character in found[0])
+    # Some viewers make a link of whatever looks like an address. Prefect's first page shows these references as they
+    # stand, and its second makes a link of what has a backslash instead: so they are put where nothing else helps.
+    line = re.sub(r"(?i)\b(www)\.", r"\1&#46;", line.replace("@", "&#64;"))
+    line = re.sub(r"(?i)(https?|ftp)://", r"\1&#58;//", line)
+    # Nor is what starts like an item a list; a backslash is shown by nobody.
+    line = re.sub(r"^[-+=]+", lambda found: re.sub(".", r"\\\g<0>", found[0]), line)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
 
 
 def _write(folder: Path, headline: str, lines: Iterable[str]) -> None:
