@@ -8,7 +8,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 export DO_NOT_TRACK := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup retrain test lint lock clean
+.PHONY: help setup retrain test lint audit lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -36,6 +36,9 @@ lint: $(READY)  ## Format check, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(READY)  ## Ask an advisory database about every locked package; needs the Internet
+	$(BIN)/uv tool run pip-audit --requirement requirements/all.lock --no-deps --disable-pip
 
 lock:  ## Resolve the dependencies again into requirements/*.lock
 	echo uv | $(COMPILE) --no-annotate - -o requirements/installer.lock

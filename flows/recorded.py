@@ -9,6 +9,7 @@ from prefect.states import Completed, Failed
 from restill.errors import RestillError
 from restill.runs import Run
 from restill.settings import Settings, load_settings
+from tasks import logs
 from tasks.recording import begin, end, recording
 
 
@@ -21,6 +22,7 @@ def recorded(flow: str, work: Callable[[Settings], tuple[str, object]]) -> State
     Raises: ConfigurationError if the configuration cannot be read; what is not a message for a person.
     """
     settings = load_settings()
+    logs.write(settings)
     with recording(Run(ceiling=settings.run.max_device_seconds)):
         started = begin(flow, settings)
         try:

@@ -57,5 +57,5 @@ def score_share(plan: str, share: int = 0, shares: int = 1) -> Any:
         share: this worker's number, from 0.
         shares: how many workers there are.
     """
-    report = compute_share(plan, share, shares)
+    report = compute_share(plan, share, shares, on_gpu=True)
     return Completed(message=report.sentence, data=report)

@@ -52,6 +52,8 @@ def fetched(place: str, settings: Settings, store: ObjectStore) -> Path:
     if not place.startswith(S3):
         return Path(place)
     source, key = _located(place, store)
+    if {".", ".."} & set(key.split("/")):  # a server may take it for a path
+        raise DataRejected(f"{place} names no object: a part of its key is . or ..", hint="Check the address.")
     found = source.head(key)
     if found is None:
         raise DataRejected(f"There is no object {place}.", hint="Check the address.")

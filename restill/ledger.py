@@ -75,8 +75,9 @@ def ledger_key(path: Path, data: DataSettings) -> str:
     """
     try:
         digest = partitions.file_digest(path)
-    except OSError as error:
-        raise DataRejected(f"{path} cannot be read: {error.strerror or error}.", hint="Check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataRejected(f"{str(path)!a} cannot be read: {why}.", hint="Check the path.") from error
     return key_of_digest(digest, data)
 
 

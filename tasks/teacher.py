@@ -21,6 +21,7 @@ from restill.logits.supervision import Workers
 from restill.logits.worker import WorkReport
 from restill.settings import Settings, load_settings
 from restill.snapshots import Snapshot
+from restill.teachers.devices import require_gpu
 from tasks import deployments
 from tasks.progress import Report, reporting, say
 from tasks.recording import current
@@ -87,9 +88,14 @@ def score_on_dask(plan: ScoringPlan, settings: Settings) -> None:
 
 
 @step("share {share} of {shares}", timeout_seconds=24 * HOURS)
-def compute_share(plan: str, share: int, shares: int) -> WorkReport:
-    """Work on a plan, with the teacher and the object store that are configured on this machine."""
+def compute_share(plan: str, share: int, shares: int, *, on_gpu: bool = False) -> WorkReport:
+    """Work on a plan, with the teacher and the object store that are configured on this machine.
+
+    With `on_gpu` only on one, unless the configuration of this machine allows its CPU.
+    """
     settings = load_settings()
+    if on_gpu and not settings.scoring.allow_cpu:
+        require_gpu()
     store = storage.connect(settings.storage, settings.state_dir)
     with reporting(f"share-{share}", f"share {share + 1} of {shares}") as report:
         done = worker.work(

@@ -22,10 +22,12 @@ class RunSettings(Section):
 class LogSettings(Section):
     """The log of runs, beside what Prefect keeps."""
 
-    format: Literal["off", "text", "json"] = Field(
+    format: Literal["off", "json"] = Field(
         "off", description="off: Prefect's own only; json: an object a line, with run, flow, step and versions."
     )
-    file: Path | None = Field(None, description="File that lines are added to; unset: standard output.")
+    file: Path | None = Field(
+        None, description="File that lines are added to, from the project folder; unset: standard output."
+    )
 
 
 class MetricsSettings(Section):

@@ -58,6 +58,9 @@ class ScoringSettings(Section):
     dask_address: str | None = Field(
         None, description="Scheduler, e.g. tcp://host:8786; unset: a cluster of processes here. For on = dask."
     )
+    allow_cpu: bool = Field(
+        False, description="Let a worker of the pool score without a GPU; set on the worker. For on = pool."
+    )
     stall_seconds: float = Field(
         900.0, gt=0, description="Time without a new shard after which workers elsewhere are given up and replaced."
     )

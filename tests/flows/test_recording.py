@@ -1,15 +1,54 @@
 """Runs of the flows leave records that tell what they did, also where they failed or were stopped."""
 
+import json
+import threading
+from collections.abc import Iterator
+
+import psutil
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
 from flows.ingest import ingest
-from flows.score import score
+from flows.score import score, score_share
 from restill import runs, snapshots, storage
 from restill.errors import CeilingReached, DataMissing
 from restill.logits import open_store, planning
 from restill.settings import load_settings
 
 LINES = 700
+AUTH = "somebody:the-password-of-the-server"
+LOG = "logs/runs.jsonl"
+
+
+class Processes:
+    """The command lines of every process here and below while it is watched, as anybody on the machine sees them."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            for process in psutil.process_iter(["cmdline"]):
+                self.seen.add(" ".join(process.info["cmdline"] or ()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watched(project, prefect_server) -> Iterator[Processes]:
+    """Write the log of everything below as JSON, with a password for the server, and watch the processes."""
+    processes = Processes()
+    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_AUTH_STRING: AUTH}):
+        patch.setenv("RESTILL_LOGS__FORMAT", "json")
+        patch.setenv("RESTILL_LOGS__FILE", LOG)
+        yield processes
+    processes.stop()
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +125,39 @@ def test_a_run_stops_at_its_ceiling_keeps_what_it_scored_and_the_next_goes_on(st
     assert (ended.result, ended.scored) == ("done", need.missing)
     assert ended.data_version == snapshots.current(project.root).version
     assert ended.device_seconds >= ended.steps["score_here"] * 0.5
+
+
+def test_a_worker_that_should_have_a_gpu_and_has_none_says_which_setting_allows_it(project, prefect_server):
+    state = score_share("no-such-plan", return_state=True)
+    assert state.is_failed()
+    assert "TensorFlow sees no GPU" in state.message
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESTILL_SCORING__ALLOW_CPU", "true")
+        assert score_share("no-such-plan", return_state=True).is_completed()
+
+
+def test_the_log_says_of_each_line_which_run_and_step_it_is_from(stopped, project):
+    lines = [json.loads(line) for line in (project.root / LOG).read_text().splitlines()]
+    (accepted,) = [line for line in lines if "was accepted as batch" in line["message"] and "step" in line]
+    assert accepted["flow"] == "ingest"
+    assert accepted["run"].startswith("ingest-")
+    assert len(accepted["run_id"]) == 36
+    assert accepted["step"].startswith("ingest ")
+    assert (accepted["level"], accepted["time"][-6:]) == ("INFO", "+00:00")
+    ceiling = [line for line in lines if "CeilingReached" in line.get("exception", "")]
+    assert ceiling
+    assert {line["data_version"] for line in ceiling} == {snapshots.current(project.root).version}
+    assert len({json.dumps(line) for line in lines}) == len(lines), "a line was written twice"
+
+
+def test_no_secret_is_in_logs_artifacts_parameters_records_or_the_process_list(stopped, project, store, watched):
+    secrets = [AUTH, AUTH.split(":")[1], project.environment["RESTILL_STORAGE__SECRET_ACCESS_KEY"]]
+    with get_client(sync_client=True) as client:
+        found = [run.model_dump_json() for run in client.read_flow_runs()]
+        found += [artifact.model_dump_json() for artifact in client.read_artifacts()]
+    found += [path.read_text("utf-8") for path in (project.root / "logs").iterdir()]
+    found += [store.get(item.key).decode() for item in store.list("runs/")]
+    assert sum("score-" in text or '"flow":"score"' in text for text in found) >= 2
+    assert any("python" in line for line in watched.seen)
+    for secret in secrets:
+        assert not any(secret in text for text in (*found, *watched.seen)), "a secret was written down"

@@ -135,6 +135,7 @@ def pool_workers(project, tmp_path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Register the deployments, and start two workers of the pool, each in a folder of its own without the data set."""
     environment = {**os.environ, **project.environment, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     environment |= {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
+    environment["RESTILL_SCORING__ALLOW_CPU"] = "true"
     register()
     started = []
     try:
