@@ -1,6 +1,8 @@
 """Runs of the flows leave records that tell what they did, also where they failed or were stopped."""
 
 import json
+import logging
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ from restill import runs, snapshots, storage
 from restill.errors import CeilingReached, DataMissing
 from restill.logits import open_store, planning
 from restill.settings import load_settings
+from tasks import logs
 
 LINES = 700
 AUTH = "somebody:the-password-of-the-server"
@@ -144,20 +147,34 @@ def test_the_log_says_of_each_line_which_run_and_step_it_is_from(stopped, projec
     assert len(accepted["run_id"]) == 36
     assert accepted["step"].startswith("ingest ")
     assert (accepted["level"], accepted["time"][-6:]) == ("INFO", "+00:00")
-    ceiling = [line for line in lines if "CeilingReached" in line.get("exception", "")]
-    assert ceiling
+    ceiling = [line for line in lines if "CeilingReached" in line["message"]]
+    assert [line["step"] for line in ceiling] == ["score with this machine"]
+    assert ceiling[0]["level"] == "ERROR"
     assert {line["data_version"] for line in ceiling} == {snapshots.current(project.root).version}
     assert len({json.dumps(line) for line in lines}) == len(lines), "a line was written twice"
+
+
+def test_a_traceback_is_a_field_of_its_line():
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("restill", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info())
+    line = logs.JsonLines().format(record)
+    assert "\n" not in line
+    found = json.loads(line)
+    assert (found["message"], found["logger"]) == ("it broke", "restill")
+    assert found["exception"].endswith("ValueError: two\nlines")
 
 
 def test_no_secret_is_in_logs_artifacts_parameters_records_or_the_process_list(stopped, project, store, watched):
     secrets = [AUTH, AUTH.split(":")[1], project.environment["RESTILL_STORAGE__SECRET_ACCESS_KEY"]]
     with get_client(sync_client=True) as client:
-        found = [run.model_dump_json() for run in client.read_flow_runs()]
-        found += [artifact.model_dump_json() for artifact in client.read_artifacts()]
+        kept = ("flow_runs", "task_runs", "artifacts", "logs")
+        found = [client.request("POST", f"/{kind}/filter", json={}).text for kind in kept]
+    assert all("score" in text for text in found)
     found += [path.read_text("utf-8") for path in (project.root / "logs").iterdir()]
     found += [store.get(item.key).decode() for item in store.list("runs/")]
-    assert sum("score-" in text or '"flow":"score"' in text for text in found) >= 2
+    assert len(found) > len(kept) + 2
     assert any("python" in line for line in watched.seen)
     for secret in secrets:
         assert not any(secret in text for text in (*found, *watched.seen)), "a secret was written down"
