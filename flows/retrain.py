@@ -10,15 +10,18 @@ from pydantic.json_schema import SkipJsonSchema
 from flows.parameters import checked
 from flows.recorded import recorded
 from flows.score import score_missing
+from restill.approvals import Approval
 from restill.decisions import Decision
 from restill.errors import RegistryConflict
 from restill.evaluation import Candidate
+from restill.gates import Verdict
 from restill.ledger import BatchOutcome
-from restill.manifests import PromotionEntry
+from restill.manifests import Manifest, PromotionEntry
 from restill.plans import Plan
 from restill.settings import Settings
 from restill.settings.overrides import Overrides
 from restill.snapshots import Snapshot
+from tasks.approval import ask_approval
 from tasks.gate import judge_challenger
 from tasks.ingestion import ingest_file, restore_sample
 from tasks.measurement import measure_models
@@ -43,12 +46,13 @@ class Outcome:
     plan: Plan  # after they were taken in
     decision: Decision | None = None
     promotion: PromotionEntry | None = None
+    approval: Approval | None = None  # it passed, and a person is to decide
 
     @property
     def refused(self) -> bool:
         """Return whether a batch or the challenger was refused."""
         refused_batch = any(batch.outcome == "refused" for batch in self.batches)
-        return refused_batch or (self.decision is not None and self.promotion is None)
+        return refused_batch or (self.decision is not None and self.promotion is None and self.approval is None)
 
 
 @flow(name="retrain", description=__doc__, flow_run_name=run_name("retrain"), validate_parameters=False)
@@ -98,7 +102,10 @@ def _retrain(settings: Settings, *, force: bool, data_version: str | None, purpo
     if plan.challenger is not None and plan.verdict is not None and plan.verdict.passed and not force:
         # Judged by a run that died before it could act on it. It names the entry the plan saw, not the one loaded
         # since: if another promotion came between the two, this one must lose.
-        entry = promote_challenger(plan.challenger, plan.verdict, settings, replacing=plan.champion)
+        entry = _promote_or_ask(plan.challenger, plan.verdict, settings, replacing=plan.champion)
+        if isinstance(entry, Approval):
+            sentence = f"Version {plan.challenger.short} {entry.words}."
+            return Outcome(_sentence(batches, sentence), batches, plan, approval=entry)
         sentence = f"Promoted {plan.challenger.short} as number {entry.sequence}, as an earlier run had decided."
         return Outcome(_sentence(batches, sentence), batches, plan, promotion=entry)
     score_missing(snapshot, settings)
@@ -112,7 +119,7 @@ def _retrain(settings: Settings, *, force: bool, data_version: str | None, purpo
             artifact = distill_student(snapshot, settings, force=force and export == exports[0])
             challenger = register_challenger(artifact, export, snapshot, live[0] if live else None, settings)
         outcome = _judge_and_promote(challenger, snapshot, live, settings, batches, plan)
-        if outcome.promotion is not None:
+        if outcome.promotion is not None or outcome.approval is not None:
             return outcome
         refused.append(outcome.sentence)
     assert outcome.decision is not None, "a challenger that was not promoted was judged"  # noqa: S101
@@ -135,7 +142,7 @@ def _judge_and_promote(
         if not decision.verdict.passed:
             return Outcome(decision.verdict.reason, batches, plan, decision)
         try:
-            entry = promote_challenger(
+            entry = _promote_or_ask(
                 challenger.manifest, decision.verdict, settings, replacing=live[0] if live else None
             )
         except RegistryConflict:  # overtaken: the verdict was against a champion that is no more
@@ -144,12 +151,26 @@ def _judge_and_promote(
                 sentence = f"Another run promoted {challenger.manifest.short} while this one judged it."
                 return Outcome(_sentence(batches, sentence), batches, plan, decision, live[0])
             continue
+        if isinstance(entry, Approval):
+            sentence = f"Version {challenger.manifest.short} {entry.words}."
+            return Outcome(_sentence(batches, sentence), batches, plan, decision, approval=entry)
         sentence = f"Promoted {challenger.manifest.short} as number {entry.sequence}. {decision.verdict.reason}"
         return Outcome(_sentence(batches, sentence), batches, plan, decision, entry)
     raise RegistryConflict(
         f"Other promotions came first {MAX_OVERTAKEN} times while this challenger was judged.",
         hint="See who promotes: restill registry history. The challenger is kept; run again.",
     )
+
+
+def _promote_or_ask(
+    challenger: Manifest, verdict: Verdict, settings: Settings, *, replacing: PromotionEntry | None
+) -> PromotionEntry | Approval:
+    """Promote what passed, or, where a person has to agree and has not, have it wait."""
+    approval = ask_approval(challenger, verdict, settings) if settings.approval.required else None
+    if approval is not None and approval.status != "approved":
+        return approval
+    approved = approval.decision if approval is not None else None
+    return promote_challenger(challenger, verdict, settings, replacing=replacing, approved=approved)
 
 
 def _sentence(batches: tuple[BatchOutcome, ...], rest: str) -> str:

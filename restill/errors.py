@@ -74,6 +74,10 @@ class GateRefused(RestillError):
     """A version was to be promoted by hand, and no gate's verdict allows it."""
 
 
+class ApprovalRefused(RestillError):
+    """A person's decision came to nothing: the request is rejected, timed out or decided on, or there is none."""
+
+
 class InvalidText(RestillError, ValueError):
     """A text that no model can answer for: not a string, nothing visible in it, or not valid Unicode."""
 

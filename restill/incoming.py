@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ class IncomingFile:
     outcome: BatchOutcome | None  # what was decided on exactly this content under these rules
     sha256: str | None = None  # of the content; None: not known yet
     problem: str | None = None  # why it cannot be taken in, in words
+    modified: datetime | None = None  # last; None: it cannot be taken in
 
 
 def waiting(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
@@ -90,7 +92,8 @@ def _files(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
             try:
                 digest = partitions.file_digest(path)
                 outcome = ledger.outcome_of(ledger.key_of_digest(digest, settings.data), store)
-                yield IncomingFile(str(path), name, outcome, digest)
+                modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield IncomingFile(str(path), name, outcome, digest, modified=modified)
             except OSError as error:  # unreadable: it must not hold up the others
                 problem = f"it cannot be read: {error.strerror or error}"
                 yield IncomingFile(str(path), name, None, problem=problem)
@@ -110,10 +113,10 @@ def _objects(settings: Settings, store: ObjectStore) -> Iterator[IncomingFile]:
         try:
             digest = store.get(f"{_OBJECTS}/{_identity(found, place)}").decode()
         except ObjectNotFound:
-            yield IncomingFile(place, name, None)
+            yield IncomingFile(place, name, None, modified=found.modified)
         else:
             key = ledger.key_of_digest(digest, settings.data)
-            yield IncomingFile(place, name, ledger.outcome_of(key, store), digest)
+            yield IncomingFile(place, name, ledger.outcome_of(key, store), digest, modified=found.modified)
 
 
 def _located(place: str, store: ObjectStore) -> tuple[ObjectStore, str]:

@@ -6,6 +6,7 @@ registry/<model>/versions/<version>/retired.json                 it is going to 
 registry/<model>/versions/<version>/verdicts|predictions|timings|reports/…
 registry/<model>/test-splits/<test version>/<version>.json       on what a test split has decided
 registry/<model>/aliases/<alias>/<20-digit sequence>.json        the truth about what is live
+registry/<model>/approvals/<alias>/requests|decisions/…          what waits for a person, and what they decided
 registry/<model>/gc/<id>.json                                    a removal is under way
 registry/<model>/<alias>.json                                    derived: pointer for shell scripts
 serving/<model>/<sequence>/…                                     derived: for TensorFlow Serving
@@ -100,6 +101,19 @@ class Layout:
     def entry(self, alias: str, sequence: int) -> str:
         """Return the key of one line of a history."""
         return f"{self.alias(alias)}{sequence:020d}.json"
+
+    def approval_requests(self, alias: str, version: str = "") -> str:
+        """Return the folder of what waits or waited for a person to decide, of a version or of all."""
+        folder = f"{self.root}/approvals/{require_name(alias, 'an alias')}/requests/"
+        return f"{folder}{version}/" if version else folder
+
+    def approval_request(self, alias: str, version: str, verdict: str) -> str:
+        """Return the key of a request for approval."""
+        return f"{self.approval_requests(alias, version)}{verdict}.json"
+
+    def approval_decision(self, alias: str, version: str, verdict: str) -> str:
+        """Return the key of what was decided on a request."""
+        return f"{self.root}/approvals/{require_name(alias, 'an alias')}/decisions/{version}/{verdict}.json"
 
     def pointer(self, alias: str) -> str:
         """Return the key of the derived pointer of an alias."""

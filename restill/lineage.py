@@ -13,6 +13,8 @@ from restill.settings import Settings
 from restill.snapshots import Snapshot
 
 LOCK = "requirements/all.lock"
+# Settings that say where and how a run works, and nothing of the model that comes out.
+_NOT_OF_THE_MODEL = ("root", "storage", "serving", "stack", "run", "logs", "metrics", "approval", "notifications")
 
 
 def register(
@@ -31,7 +33,7 @@ def register(
     config = settings.model_dump(
         mode="json",
         exclude={
-            **dict.fromkeys(("root", "storage", "serving", "run", "logs", "metrics"), True),
+            **dict.fromkeys(_NOT_OF_THE_MODEL, True),
             "registry": {"signing_key", "trusted_keys"},
         },
     )

@@ -265,6 +265,31 @@ class Retirement(_Document):
     why: str
 
 
+class ApprovalRequest(_Document):
+    """A version passed every gate, and a person is to decide; the reasons are the verdict's."""
+
+    model: str
+    alias: str
+    version: Sha256
+    verdict_sha256: Sha256
+    at: AwareDatetime
+    expires_at: AwareDatetime  # nobody who decides later makes it live
+
+
+class ApprovalDecision(_Document):
+    """What a person decided on a request; the first one to decide has decided."""
+
+    model: str
+    alias: str
+    version: Sha256
+    verdict_sha256: Sha256
+    decision: Literal["approve", "reject"]
+    decision_id: str = Field(min_length=1)  # of the promotion that follows, too: whoever finishes it writes one entry
+    by: str
+    reason: str
+    at: AwareDatetime
+
+
 def version_id(
     model: str,
     files: Iterable[FileEntry],

@@ -1,10 +1,13 @@
 """What a retrain would do now: read-only, and decided before anything slow is started."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from restill import incoming, logits, sample, snapshots, teachers
+from restill import approvals, incoming, logits, sample, snapshots, teachers
+from restill.approvals import Approval
 from restill.gates import Verdict
+from restill.incoming import IncomingFile
 from restill.logits import planning
 from restill.manifests import Manifest, PromotionEntry
 from restill.recipes import training_key
@@ -30,6 +33,7 @@ class Plan:
     may_judge_again: bool  # the last one left only latency undecided, and there are tries left
     rolled_back: bool  # a person took that challenger out of service
     asked_for: bool = False  # a person named the data version: new files wait, and data.dvc stays as it is
+    approval: Approval | None = None  # the last request for that challenger, where it counts
 
     @property
     def is_champion(self) -> bool:
@@ -37,11 +41,20 @@ class Plan:
         return bool(self.challenger and self.champion and self.challenger.version == self.champion.version)
 
     @property
+    def is_up_to_a_person(self) -> bool:
+        """Return whether a person decides, decided against it, or let its time go by."""
+        if self.approval is None or self.approval.status == "approved":
+            return False
+        # No is no. A time that is over is that of one verdict: against another champion it is judged and asked anew.
+        asked = self.verdict is not None and self.verdict.sha256 == self.approval.request.verdict_sha256
+        return asked or self.approval.status == "rejected"
+
+    @property
     def nothing_to_do(self) -> bool:
         """Return whether a run would change nothing."""
         if self.new_files or self.challenger is None:
             return False
-        if self.is_champion or self.rolled_back:
+        if self.is_champion or self.rolled_back or self.is_up_to_a_person:
             return True
         return self.verdict is not None and not self.verdict.passed and not self.may_judge_again
 
@@ -67,6 +80,8 @@ class Plan:
             said.append(f"train nothing: {self.challenger.short} was trained on exactly this and is the champion")
         elif self.rolled_back:
             said.append(f"train nothing: {self.challenger.short} was rolled back and is not promoted again by itself")
+        elif self.is_up_to_a_person and self.approval is not None:
+            said.append(f"train nothing: {self.challenger.short} {self.approval.words}")
         elif self.verdict is None:
             said.append(f"judge {self.challenger.short}, already trained, against the champion")
         elif self.may_judge_again:
@@ -108,6 +123,11 @@ def make_plan(settings: Settings, store: ObjectStore, *, data_version: str | Non
         missing = 0
         if challenger is None:
             missing = planning.count_missing(snapshot, logits.open_store(settings, store))
+    approval = None
+    if challenger is not None:
+        asked = approvals.newest(registry, challenger.version, alias=settings.registry.alias)
+        # Where nobody has to agree any more, only a no still counts.
+        approval = asked if asked and (settings.approval.required or asked.status == "rejected") else None
     verdict = found[-1] if found else None
     return Plan(
         new_files=new_files,
@@ -122,6 +142,7 @@ def make_plan(settings: Settings, store: ObjectStore, *, data_version: str | Non
         may_judge_again=_may_judge_again(found, settings),
         rolled_back=challenger is not None and was_rolled_back(challenger.version, history),
         asked_for=data_version is not None,
+        approval=approval,
     )
 
 
@@ -180,20 +201,36 @@ def was_rolled_back(version: str, history: list[PromotionEntry]) -> bool:
     return version in rolled_back
 
 
+def new_files(settings: Settings, store: ObjectStore) -> list[IncomingFile]:
+    """Return the incoming files that were never judged, which are what a retrain would take in.
+
+    Raises: ConfigurationError, StorageUnreachable.
+    """
+    named, snapshot = snapshots.named_version(settings.root), snapshots.current(settings.root)
+    return [file for file, why in _sorted(settings, store, named, snapshot) if why is None]
+
+
 def _incoming(
     settings: Settings, store: ObjectStore, named: str | None, snapshot: Snapshot | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the files to be judged, and the others with the reason why they stay."""
-    new: list[str] = []
-    left: list[str] = []
+    found = list(_sorted(settings, store, named, snapshot))
+    left = tuple(f"{file.name}: {why}" for file, why in found if why)
+    return tuple(file.place for file, why in found if why is None), left
+
+
+def _sorted(
+    settings: Settings, store: ObjectStore, named: str | None, snapshot: Snapshot | None
+) -> Iterator[tuple[IncomingFile, str | None]]:
+    """Yield what waits, each with why it stays where it is: None if it does not, empty if that needs no word."""
     for file in incoming.waiting(settings, store):
         outcome = file.outcome
         if file.problem is not None:
-            left.append(f"{file.name}: {file.problem}")
+            yield file, file.problem
         elif outcome is None or (outcome.outcome != "refused" and named is None):
-            new.append(file.place)
+            yield file, None
         elif outcome.outcome == "refused":
-            left.append(f"{file.name}: refused on {outcome.at:%Y-%m-%d %H:%M} UTC")
+            yield file, f"refused on {outcome.at:%Y-%m-%d %H:%M} UTC"
         elif (
             snapshot is not None
             and outcome.batch_id is not None
@@ -201,5 +238,6 @@ def _incoming(
             and file.sha256 not in snapshot.sources
         ):
             # data.dvc was put back to before it; taking it in again by itself would undo that.
-            left.append(f"{file.name}: it was taken in, but is not part of this data version (restill ingest)")
-    return tuple(new), tuple(left)
+            yield file, "it was taken in, but is not part of this data version (restill ingest)"
+        else:
+            yield file, ""

@@ -65,6 +65,8 @@ PLACES = (
     ),
     Place("registry/{model}/gc/*", "a removal is under way", (COLLECTOR,), delete=(COLLECTOR,)),
     Place("registry/{model}/test-splits/*", "how often a test split decided", (TRAINER, PROMOTER)),
+    Place("registry/{model}/approvals/{alias}/requests/*", "what waits for a person", (TRAINER, PROMOTER)),
+    Place("registry/{model}/approvals/{alias}/decisions/*", "what a person decided", (PROMOTER,)),
     Place("registry/{model}/aliases/*", "the promotion history", (PROMOTER,)),
     Place("registry/{model}/{alias}.json", "pointer for scripts, derived", (PROMOTER,), delete=(PROMOTER,), once=False),
     *(
@@ -201,7 +203,7 @@ def _role(role: Role, bucket: _Bucket, models: Sequence[str], aliases: Sequence[
 
 def _bucket(bucket: _Bucket) -> Policy:
     def deny(sid: str, actions: list[str], places: Iterable[Place]) -> Policy:
-        resources = bucket.objects(place.key.replace(MODEL, "*") for place in places)
+        resources = bucket.objects(place.key.replace(MODEL, "*").replace(ALIAS, "*") for place in places)
         return {"Sid": sid, "Effect": "Deny", "Principal": "*", "Action": actions, "Resource": resources}
 
     overwriting = deny(

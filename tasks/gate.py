@@ -1,4 +1,4 @@
-"""judge_challenger: the verdict, kept beside the version, and shown on the run page."""
+"""judge_challenger: the verdict, kept beside the version, and shown on the run page; an event if it is no."""
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -8,6 +8,7 @@ from restill.evaluation import Candidate, Evaluation
 from restill.registry import Registry
 from restill.settings import Settings
 from restill.storage.objects import LONGEST_LINK_SECONDS
+from tasks import events
 from tasks.progress import say
 from tasks.recording import current
 from tasks.step import HOURS, step
@@ -32,4 +33,6 @@ def judge_challenger(
     )
     create_markdown_artifact(key="report", markdown=card, description=decision.verdict.reason)
     say(decision.verdict.reason)
+    if not decision.verdict.passed:
+        events.model_refused(challenger.manifest, decision, settings)
     return decision

@@ -9,6 +9,7 @@ from restill.ledger import BatchOutcome
 from restill.settings import Settings
 from restill.storage import ObjectStore
 from restill.storage.objects import LONGEST_LINK_SECONDS
+from tasks import events
 from tasks.progress import reporting, say
 from tasks.recording import current
 from tasks.step import HOURS, step
@@ -21,6 +22,7 @@ def ingest_file(place: str, settings: Settings, *, released_from: str | None = N
     with reporting("ingestion", f"ingesting {readers.shown_name(PurePath(place))}") as report:
         outcome = batches.ingest_place(place, settings, store, released_from=released_from, progress=report)
     _show(outcome, store)
+    events.batch_judged(outcome, settings)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""register_challenger, load_challenger, load_champion, promote_challenger: the steps that touch the registry."""
+"""register_challenger, load_challenger, load_champion, promote_challenger, roll_back: what touches the registry."""
 
 from pathlib import Path
 
@@ -8,10 +8,11 @@ from restill import lineage, storage
 from restill.distillation import Artifact
 from restill.evaluation import Candidate
 from restill.gates import Verdict
-from restill.manifests import Manifest, PromotionEntry
+from restill.manifests import ApprovalDecision, Manifest, PromotionEntry
 from restill.registry import Registry
 from restill.settings import Settings
 from restill.snapshots import Snapshot
+from tasks import events
 from tasks.progress import say
 from tasks.recording import current
 from tasks.step import HOURS, MINUTES, step
@@ -66,21 +67,31 @@ def load_champion(settings: Settings) -> tuple[PromotionEntry, Candidate] | None
 
 @step("promote {challenger.short}", timeout_seconds=10 * MINUTES)
 def promote_challenger(
-    challenger: Manifest, verdict: Verdict, settings: Settings, *, replacing: PromotionEntry | None
+    challenger: Manifest,
+    verdict: Verdict,
+    settings: Settings,
+    *,
+    replacing: PromotionEntry | None,
+    approved: ApprovalDecision | None = None,
 ) -> PromotionEntry:
-    """Make a challenger champion, directly after the entry it was judged against."""
-    entry = _registry(settings).promote(
+    """Make a challenger champion, directly after the entry it was judged against; a person who approved is named."""
+    # The run's id: a retry whose first answer was lost recognises its own promotion. An approval's: so do two people.
+    promotion_id = f"{flow_run.get_id()}-{challenger.short}" if flow_run.get_id() else None
+    registry = _registry(settings)
+    entry = registry.promote(
         challenger.version,
         alias=settings.registry.alias,
         expected=replacing,
-        reason=verdict.reason,
-        promoted_by=f"flow run {flow_run.get_name() or 'unnamed'} {flow_run.get_id() or ''}".strip(),
+        reason=f"Approved: {approved.reason}" if approved else verdict.reason,
+        promoted_by=approved.by
+        if approved
+        else f"flow run {flow_run.get_name() or 'unnamed'} {flow_run.get_id() or ''}".strip(),
         verdict_sha256=verdict.sha256,
-        # The run's id: a retry whose first answer was lost recognises its own promotion.
-        promotion_id=f"{flow_run.get_id()}-{challenger.short}" if flow_run.get_id() else None,
+        promotion_id=approved.decision_id if approved else promotion_id,
     )
     current().is_live(entry, promoted=True)
     say(f"promoted version {challenger.short} as number {entry.sequence}")
+    events.model_promoted(entry, registry, settings)
     return entry
 
 
@@ -90,4 +101,5 @@ def roll_back(settings: Settings, *, to: str | None, reason: str, by: str) -> Pr
     entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by)
     current().is_live(entry)
     say(f"champion is {entry.version[:12]} again: {reason}")
+    events.model_rolled_back(entry, settings)
     return entry

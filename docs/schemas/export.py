@@ -3,10 +3,16 @@
 import json
 from pathlib import Path
 
-from restill.manifests import Manifest, PromotionEntry, Retirement
+from restill.manifests import ApprovalDecision, ApprovalRequest, Manifest, PromotionEntry, Retirement
 
 FOLDER = Path(__file__).parent
-RECORDS = {"manifest": Manifest, "promotion-entry": PromotionEntry, "retirement": Retirement}
+RECORDS = {
+    "approval-decision": ApprovalDecision,
+    "approval-request": ApprovalRequest,
+    "manifest": Manifest,
+    "promotion-entry": PromotionEntry,
+    "retirement": Retirement,
+}
 
 
 def schemas() -> dict[str, str]:

@@ -33,6 +33,7 @@ def library_defaults() -> dict[str, str]:
         "GX_ANALYTICS_ENABLED": "false",
         "DVC_NO_ANALYTICS": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the automation on dead runs waits for three of these
         "TF_CPP_MIN_LOG_LEVEL": "0" if debug else "3",
         "TF_NUM_INTRAOP_THREADS": str(os.cpu_count() or 1),
         "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flows import prefect_server
 from flows.cli import (
+    approving,
     data,
     doctor,
     environment,
@@ -57,6 +58,7 @@ app.command("ingest")(ingestion.ingest)
 app.command("score")(scoring.score)
 app.command("list")(listing.list_choices)
 app.command("tune")(tuning.tune)
+app.command("promote")(approving.promote)
 app.command("evaluate")(judging.evaluate)
 app.command("serve")(serving.serve)
 app.command("up")(stack.up)

@@ -6,7 +6,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli import comparing, lineage, policies, screen
+from flows import prefect_server
+from flows.cli import approving, comparing, lineage, policies, screen
 from flows.cli.screen import Json
 from restill.settings import Settings, load_settings
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from restill.registry import Registry
 
 app = typer.Typer(no_args_is_help=True, help="Versions, promotions and rollbacks.")
+app.command("approvals")(approving.approvals)
+app.command("promote")(approving.promote)
 app.command("diff")(comparing.diff)
 app.command("lineage")(lineage.lineage)
 app.command("policies")(policies.policies)
@@ -122,39 +125,6 @@ def history(
 
 
 @app.command()
-def promote(
-    version: Annotated[str, typer.Argument(help="Version, or its first characters.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the history for ever.")],
-    by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
-    force: Annotated[bool, typer.Option(help="Promote though the gates did not pass it; needs --by.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Make a judged version champion by hand. What no gate passed needs --force, which the history shows for ever."""
-    import getpass
-
-    from restill.promotion import promote_by_hand
-
-    settings = load_settings()
-    if not reason.strip() or (force and not (by or "").strip()):
-        raise typer.BadParameter("a forced promotion needs a name (--by) and a reason (--reason).")
-    entry = promote_by_hand(
-        _registry(settings),
-        version,
-        alias=settings.registry.alias,
-        reason=reason,
-        by=by or getpass.getuser(),
-        force=force,
-    )
-    if as_json:
-        screen.print_json(entry.model_dump(mode="json"))
-        return
-    screen.out.print(
-        f"Champion is now {entry.version[:12]} (number {entry.sequence})"
-        f"{', [bold red]forced[/]: the history shows it as such' if entry.forced else ''}."
-    )
-
-
-@app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; kept in the history for ever.")],
     to: Annotated[str | None, typer.Option(help="Version to go back to; default: the one live before.")] = None,
@@ -166,6 +136,10 @@ def rollback(
 
     settings = load_settings()
     entry = _registry(settings).rollback(settings.registry.alias, to=to, reason=reason, by=by or getpass.getuser())
+    if prefect_server.is_set_up():
+        from tasks import events
+
+        events.model_rolled_back(entry, settings)
     if as_json:
         screen.print_json(entry.model_dump(mode="json"))
         return

@@ -102,7 +102,7 @@ def print_outcome(outcome: "Outcome") -> None:
     else:
         champion = outcome.plan.champion
         out.print(f"Champion is unchanged: {champion.version[:12] if champion else 'there is none yet'}")
-        if outcome.decision is None:
+        if outcome.decision is None or outcome.approval is not None:
             out.print(escape(outcome.sentence))
     if outcome.decision is not None:
         out.print(f"  report   {short_path(outcome.decision.report.path)}")

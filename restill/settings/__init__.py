@@ -32,8 +32,10 @@ from restill.settings.serving import ServingSettings
 from restill.settings.stack import StackSettings
 from restill.settings.stores import RegistrySettings, StorageSettings
 from restill.settings.teaching import ScoringSettings, TeacherSettings
+from restill.settings.telling import ApprovalSettings, NotificationSettings
 
 __all__ = [
+    "ApprovalSettings",
     "BatchRuleSettings",
     "ColumnSettings",
     "DataSettings",
@@ -44,6 +46,7 @@ __all__ = [
     "LatencySettings",
     "LogSettings",
     "MetricsSettings",
+    "NotificationSettings",
     "RegistrySettings",
     "RowRuleSettings",
     "RuleName",
@@ -89,6 +92,8 @@ class Settings(BaseSettings):
     run: RunSettings = RunSettings()
     logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    approval: ApprovalSettings = ApprovalSettings()
+    notifications: NotificationSettings = NotificationSettings()
 
     @property
     def state_dir(self) -> Path:
