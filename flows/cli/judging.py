@@ -54,38 +54,24 @@ def evaluate(
 
 def _appraise(version: str, data_version: str, limits: GateSettings, settings: Settings, as_json: bool) -> None:
     """Measure a version and the champion on another version of the data set."""
-    from restill import evaluation, snapshots
-    from restill.evaluation import Candidate
-    from restill.measurements.rows import read_rows
+    from restill import appraisal
 
-    registry = _registry(settings)
-    manifest = registry.manifest(version)
-    live = registry.champion(settings.registry.alias)
-    manifests = {"version": manifest}
-    if live is not None and live.version != manifest.version:
-        manifests["champion"] = registry.manifest(live.version)
-    snapshot = snapshots.open_version(settings.root, registry.store, data_version)
-    cache = settings.state_dir / "cache" / "versions"
-    candidates = {name: Candidate(found, registry.fetch(found, cache)) for name, found in manifests.items()}
-    with screen.err.status(f"Answering the test pairs of data version {snapshot.short} …"):
-        found = evaluation.appraise(candidates, read_rows(snapshot, "test"), limits)
-    compared = found.comparison.difference if found.comparison else None
+    with screen.err.status("Answering test pairs …"):
+        done = appraisal.appraise(_registry(settings), version, data_version, limits, settings)
     if as_json:
-        measured = {name: {"version": manifests[name].version, **vars(taken)} for name, taken in found.accuracy.items()}
-        difference = compared.model_dump() if compared else None
-        screen.print_json({"data_version": snapshot.version, "measured": measured, "difference": difference})
+        taken = done.found.accuracy
+        measured = {name: {"version": done.manifests[name].version, **vars(found)} for name, found in taken.items()}
+        difference = done.difference.model_dump() if done.difference else None
+        screen.print_json({"data_version": done.snapshot.version, "measured": measured, "difference": difference})
         return
-    table = Table("", "version", "pairs", "accuracy", "F1", "ROC-AUC", "calibration error", box=None, pad_edge=False)
-    for name, taken in found.accuracy.items():
-        values = (taken.accuracy, taken.f1, taken.roc_auc, taken.calibration_error)
+    table = Table(*done.rows[0], box=None, pad_edge=False)
+    for row in done.rows:
+        name, short, pairs, *values = row.values()
         shown = ["not measurable" if value is None else f"{value:.3f}" for value in values]
-        table.add_row("" if name == "version" else name, manifests[name].short, f"{taken.pairs:,}", *shown)
+        table.add_row("" if name == "version" else str(name), str(short), f"{pairs:,}", *shown)
     screen.out.print(table)
-    if compared is not None:
-        screen.out.print(
-            f"Accuracy against the champion: {100 * compared.estimate:+.2f} points, {limits.confidence:.0%} bounds "
-            f"{100 * compared.lower:+.2f} and {100 * compared.upper:+.2f}."
-        )
+    if (compared := done.compared(limits)) is not None:
+        screen.out.print(compared)
     screen.out.print("Nothing was decided or stored.")
 
 

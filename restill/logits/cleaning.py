@@ -45,6 +45,15 @@ def sweep(store: ObjectStore, fingerprint: str) -> int:
     return len(over)
 
 
+def sweep_all(store: ObjectStore) -> int:
+    """Do so for every teacher that anything is kept of; return how many objects went.
+
+    Raises: as `sweep`.
+    """
+    fingerprints = {found.key.removeprefix(places.ROOT).split("/")[0] for found in store.list(places.ROOT)}
+    return sum(sweep(store, fingerprint) for fingerprint in sorted(fingerprints))
+
+
 def forget_texts(store: ObjectStore) -> int:
     """Remove the waiting texts of every teacher, and their plans; return how many objects.
 

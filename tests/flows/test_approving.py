@@ -9,6 +9,7 @@ from registered import artifact, register
 from typer.testing import CliRunner
 
 from flows.cli.main import app
+from flows.evaluate import evaluate
 from flows.promote import promote
 from flows.retrain import retrain
 from restill import approvals, gates, storage
@@ -114,6 +115,32 @@ def test_a_retrain_asks_and_a_person_promotes_even_when_the_champion_has_changed
     live = registry.champion("champion")
     assert (live.version, live.promoted_by, live.sequence) == (made["7"], "bob", 2)
     assert registry.verify() == []
+
+
+def test_what_was_approved_by_a_run_that_died_is_promoted_by_the_next_retrain(
+    project, prefect_server, registry, monkeypatch
+):
+    monkeypatch.setenv("RESTILL_DISTILLATION__SEED", "9")
+    outcome = retrain()
+    assert outcome.approval is not None, outcome.sentence
+    approvals.decide(registry, outcome.approval, "approve", by="ada", reason="good")
+    promoted = retrain()
+    assert promoted.decision is None  # nothing was measured again
+    live = registry.champion("champion")
+    assert (live.version, live.promoted_by) == (outcome.approval.request.version, "ada")
+    assert "is the champion already" in state_of(live.version, "approve", "bob", "good").message
+
+
+def test_versions_are_measured_on_other_data_and_decided_on_under_other_limits(project, prefect_server, registry):
+    manifest = next(found for found in registry.versions() if registry.verdicts(found.version))
+    state = evaluate(manifest.short, manifest.lineage.data_version, return_state=True)
+    assert state.message.startswith(f"Version {manifest.short} on data version {manifest.lineage.data_version[:12]}")
+    assert "Accuracy against the champion: " in state.message
+    strict = GateSettings(min_accuracy=1.0, resamples=1000)
+    state = evaluate(manifest.short, limits=strict, return_state=True)
+    assert state.message.startswith(f"Under these limits version {manifest.short} would not have been promoted.")
+    schema = evaluate.parameters.model_dump()["properties"]
+    assert set(schema) == {"version", "data_version", "limits"}
 
 
 def test_a_second_person_finds_it_done_and_a_used_approval_does_not_count_again(prefect_server, registry, waiting):

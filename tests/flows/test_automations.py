@@ -37,7 +37,7 @@ from restill.registry import Registry
 from restill.settings import GateSettings, load_settings
 from tasks.arrivals import QUIET
 
-pytestmark = pytest.mark.timeout(600)  # a busy machine starts a server and a worker slowly
+pytestmark = pytest.mark.timeout(900)  # a busy machine starts a server and a worker slowly
 
 HOSTILE = """{{ 7 * 7 }} "drop" 'x' } {% raw %} $(touch owned) <!channel>\n.csv"""
 
@@ -86,13 +86,14 @@ def server(project, tmp_path_factory):
     )
 
     def is_ready():
+        assert process.poll() is None, (folder / "log").read_text()
         try:
             return httpx.get(f"{url}/health").is_success
         except httpx.HTTPError:
             return False
 
     try:
-        until(is_ready, "the server")
+        until(is_ready, "the server", 400)
         with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
             yield url
     finally:

@@ -1,11 +1,12 @@
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from restill import plans
-from restill.manifests import PromotionEntry
+from restill.approvals import Approval
+from restill.manifests import ApprovalDecision, ApprovalRequest, PromotionEntry
 from restill.plans import Plan, was_rolled_back
 from restill.settings import Settings
 
@@ -69,6 +70,35 @@ def plan(**changes):
 )
 def test_what_is_left_to_do(changes, nothing, says):
     made = plan(**changes)
+    assert made.nothing_to_do is nothing
+    assert any(says in line for line in made.lines()), made.lines()
+
+
+def asked(decision=None, *, hours=72.0, verdict_sha256=A):
+    """A request for a verdict on the challenger, and what was decided on it."""
+    about = {"model": "m", "alias": "champion", "version": B, "verdict_sha256": verdict_sha256}
+    now = datetime.now(UTC)
+    request = ApprovalRequest(**about, at=now, expires_at=now + timedelta(hours=hours))
+    made = decision and ApprovalDecision(**about, decision=decision, decision_id="d", by="ada", reason="r", at=now)
+    return Approval(request, made)
+
+
+@pytest.mark.parametrize(
+    ("approval", "nothing", "says"),
+    [
+        (asked(), True, "waits for approval until"),
+        (asked(hours=-1), True, "it timed out"),
+        (asked("reject"), True, "was rejected by ada"),
+        (asked("approve"), False, "promote bbbbbbbbbbbb"),  # the run that was to do it died
+        # What was asked for was a verdict against another champion: judged anew, asked anew, but no is no.
+        (asked(verdict_sha256=C), False, "promote bbbbbbbbbbbb"),
+        (asked(hours=-1, verdict_sha256=C), False, "promote bbbbbbbbbbbb"),
+        (asked("reject", verdict_sha256=C), True, "was rejected by ada"),
+    ],
+)
+def test_a_person_has_the_word(approval, nothing, says):
+    passed = SimpleNamespace(passed=True, reason="because", sha256=A)
+    made = plan(verdict=passed, approval=approval)
     assert made.nothing_to_do is nothing
     assert any(says in line for line in made.lines()), made.lines()
 

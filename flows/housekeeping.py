@@ -1,0 +1,54 @@
+"""Check that the registry is whole, and remove what nobody needs any more."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from restill.retention import Collected, Policy
+from restill.settings import load_settings
+from tasks.housekeeping import collect_garbage, sweep_texts, verify_registry
+from tasks.progress import run_name
+
+Days = Annotated[float, Field(ge=1, le=3650)]
+
+
+@flow(name="housekeeping", description=__doc__, flow_run_name=run_name("housekeeping"))
+def housekeeping(
+    dry_run: bool = False,
+    grace_days: Annotated[Days, Field(description="Nothing younger than so many days is removed.")] = 7.0,
+    keep: Annotated[
+        int | None, Field(ge=1, description="Keep so many champions of each alias; unset: every one that ever was.")
+    ] = None,
+    expire_candidates_days: Annotated[
+        Days | None, Field(description="Versions that were never promoted go when they are so old; unset: never.")
+    ] = None,
+) -> Any:
+    """Verify first: nothing is removed from a registry that is not whole, and the run fails.
+
+    Args:
+        dry_run: only say what would be removed.
+        grace_days: nothing younger is removed.
+        keep: champions of each alias.
+        expire_candidates_days: age of versions that were never promoted.
+    """
+    settings = load_settings()
+    candidates = timedelta(days=expire_candidates_days) if expire_candidates_days is not None else None
+    policy = Policy(grace=timedelta(days=grace_days), keep=keep, candidates=candidates)
+    found = verify_registry(settings)
+    if found.problems:
+        count = f"{len(found.problems)} problems" if len(found.problems) > 1 else "a problem"
+        return Failed(message=f"The registry has {count}, so nothing was removed. {found.problems[0]}")
+    done = collect_garbage(policy, settings, dry_run=dry_run)
+    texts = 0 if dry_run else sweep_texts(settings)
+    whole = f"The registry is whole: {found.entries} promotions, {found.versions} versions, {found.objects} files."
+    return Completed(message=f"{whole} {_removed(done, texts, dry_run=dry_run)}", data=done)
+
+
+def _removed(done: Collected, texts: int, *, dry_run: bool) -> str:
+    said = f"{'Would remove' if dry_run else 'Removed'} {len(done.removed)} objects, {done.bytes:,} bytes"
+    said += f", and {texts} objects with texts" if texts else ""
+    retired = len(done.retired)
+    return f"{said}; {'would retire' if dry_run else 'retired'} {retired} versions." if retired else f"{said}."
