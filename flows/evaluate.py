@@ -10,28 +10,19 @@ from restill.settings import GateSettings, load_settings
 from tasks.evaluation import appraise_version, replay_verdict
 from tasks.progress import run_name
 
-Version = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{4,64}$", description="A registered version, or its first characters.")
-]
-DataVersion = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9a-f]{4,64}$",
-        description="Measure it, and the champion, on the test split of this version of the data set "
-        "(`restill data log`). Unset: decide again from what is stored.",
-    ),
-]
-Limits = Annotated[GateSettings, Field(description="Limits to decide under; unset: the configured ones.")]
+# What each means stands in the docstring below: Prefect takes the form's words from there.
+Version = Annotated[str, Field(pattern=r"^[0-9a-f]{4,64}$")]
 
 
 @flow(name="evaluate", description=__doc__, flow_run_name=run_name("evaluate"))
-def evaluate(version: Version, data_version: DataVersion | None = None, limits: Limits | None = None) -> Any:
+def evaluate(version: Version, data_version: Version | None = None, limits: GateSettings | None = None) -> Any:
     """Answer a question about a version; what comes out is a table on the page of the run.
 
     Args:
-        version: what is asked about.
-        data_version: of the data set.
-        limits: of the gates.
+        version: a registered version, or its first characters.
+        data_version: measure it, and the champion, on the test split of this version of the data set (`restill data
+            log`); unset: decide again from what is stored.
+        limits: what to decide under; unset: the configured limits.
     """
     settings = load_settings()
     held = limits or settings.gates

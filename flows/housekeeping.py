@@ -12,27 +12,24 @@ from restill.settings import load_settings
 from tasks.housekeeping import collect_garbage, sweep_texts, verify_registry
 from tasks.progress import run_name
 
+# What each means stands in the docstring below: Prefect takes the form's words from there.
 Days = Annotated[float, Field(ge=1, le=3650)]
 
 
 @flow(name="housekeeping", description=__doc__, flow_run_name=run_name("housekeeping"))
 def housekeeping(
     dry_run: bool = False,
-    grace_days: Annotated[Days, Field(description="Nothing younger than so many days is removed.")] = 7.0,
-    keep: Annotated[
-        int | None, Field(ge=1, description="Keep so many champions of each alias; unset: every one that ever was.")
-    ] = None,
-    expire_candidates_days: Annotated[
-        Days | None, Field(description="Versions that were never promoted go when they are so old; unset: never.")
-    ] = None,
+    grace_days: Days = 7.0,
+    keep: Annotated[int, Field(ge=1)] | None = None,
+    expire_candidates_days: Days | None = None,
 ) -> Any:
     """Verify first: nothing is removed from a registry that is not whole, and the run fails.
 
     Args:
         dry_run: only say what would be removed.
-        grace_days: nothing younger is removed.
-        keep: champions of each alias.
-        expire_candidates_days: age of versions that were never promoted.
+        grace_days: nothing younger than so many days is removed.
+        keep: keep so many champions of each alias; unset: every one that ever was.
+        expire_candidates_days: versions that were never promoted go when they are so old; unset: never.
     """
     settings = load_settings()
     candidates = timedelta(days=expire_candidates_days) if expire_candidates_days is not None else None

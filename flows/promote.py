@@ -22,16 +22,10 @@ from tasks.snapshot import pull_snapshot
 
 MAX_OVERTAKEN = 3  # times it is judged again because another promotion came first
 
-Version = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9a-f]{4,64}$",
-        description="The version, or its first characters: as `restill registry approvals`, the message that asked, or "
-        "the run of retrain names it. That run shows its gates and report; so does the run that you start here.",
-    ),
-]
-Name = Annotated[str, Field(min_length=1, max_length=200, description="Who decides; kept in the history for ever.")]
-Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Why; kept in the history for ever.")]
+# What each means stands in the docstring below: Prefect takes the form's words from there.
+Version = Annotated[str, Field(pattern=r"^[0-9a-f]{4,64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Reason = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 @dataclass(frozen=True)
@@ -48,10 +42,11 @@ def promote(version: Version, decision: Literal["approve", "reject"], by: Name, 
     """Record a decision and act on it. A version is promoted only if it passed against the champion that is live then.
 
     Args:
-        version: what waits for approval, or what passed its gates and was not promoted.
+        version: the version or its first characters, as `restill registry approvals`, the message that asked, or the
+            run of retrain names it. That run shows its gates and report; so does the run that you start here.
         decision: approve makes it champion; reject keeps the champion, and the version is not asked for again.
-        by: who decides.
-        reason: why.
+        by: who decides; kept in the history for ever.
+        reason: why; kept in the history for ever.
     """
     settings = load_settings()
     if not by.strip() or not reason.strip():

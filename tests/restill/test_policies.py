@@ -104,6 +104,7 @@ def test_nobody_but_the_promoter_writes_an_alias():
     assert who_may("s3:PutObject", entry) == (PROMOTER,)
     assert who_may("s3:DeleteObject", entry) == ()
     assert who_may("s3:GetObject", entry) == tuple(Role)
+    assert who_may("s3:PutObject", Layout("default").approval_decision("champion", "a" * 64, "b" * 64)) == (PROMOTER,)
     # A pattern that reached over slashes would let the trainer put an object among the entries: models are named.
     for role in (READER, TRAINER, COLLECTOR):
         assert not any("aliases" in place.key for place in PLACES if role in place.write or role in place.delete)
@@ -117,6 +118,7 @@ def test_every_place_is_one_that_the_code_writes_to():
         *(layout.blob(digest), layout.manifest(digest), layout.verdict(digest, digest)),
         *(layout.evidence(digest, name, digest) for name in EVIDENCE),
         *(layout.report(digest, digest, "html"), layout.entry("champion", 1), layout.test_split("t") + "v.json"),
+        *(make("champion", digest, digest) for make in (layout.approval_request, layout.approval_decision)),
         *(layout.pointer("champion"), layout.serving("champion") + "1/saved_model.pb"),
         *(places.shard_key(digest, "s"), places.work_key(digest, "s"), places.plan_key(digest, "p")),
         *(f"{orders.ROOT}x/order.json", f"{ledger.FOLDER}/x/accepted.json", f"{judging.REPORTS}/x/summary.md"),
