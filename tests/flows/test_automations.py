@@ -81,9 +81,7 @@ def server(project, tmp_path_factory):
         port = found.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     # Buckets of events that were over for a minute are thrown away unread by default: also while a server was down.
-    process = start(
-        ["server", "start", "--port", str(port)], folder, PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER="86400"
-    )
+    process = start(["server", "start", "--port", str(port)], folder, PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER="P1D")
 
     def is_ready():
         assert process.poll() is None, (folder / "log").read_text()
@@ -170,7 +168,7 @@ def all_automations():
 def silent(registered):
     """Return the id of a run that is Running, and whose last heartbeat was an hour ago."""
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(retrain, state=Running())
+        run = client.create_flow_run(watch_incoming, state=Running())
         emit_event(
             "prefect.flow-run.heartbeat",
             {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
@@ -179,7 +177,7 @@ def silent(registered):
                 {
                     "prefect.resource.id": f"prefect.flow.{run.flow_id}",
                     "prefect.resource.role": "flow",
-                    "prefect.resource.name": "retrain",
+                    "prefect.resource.name": "watch-incoming",
                 }
             ],
         )
