@@ -13,6 +13,7 @@ import argparse
 import csv
 import gzip
 import multiprocessing
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ def count(
     answers: dict[str, Counter[Answer]] = {gate: Counter() for gate in (*LATENCY_GATES, "both")}
     ratios: dict[str, list[float]] = {gate: [] for gate in LATENCY_GATES}
     started = time.monotonic()
-    for _ in range(asked.runs):
+    for number in range(1, asked.runs + 1):
         for attempt in range(asked.attempts):
             found, _timings = latency.measure(
                 challenger,
@@ -123,6 +124,8 @@ def count(
         worst = next((answer for answer in (Answer.FAIL, Answer.INCONCLUSIVE) if answer in said.values()), Answer.PASS)
         for gate, answer in {**said, "both": worst}.items():
             answers[gate][answer] += 1
+        so_far = ", ".join(f"{answers['both'][answer]} {answer}" for answer in Answer)
+        print(f"{name}, {machine}: run {number} of {asked.runs}: {so_far}", file=sys.stderr, flush=True)
         for gate, interval in (("p50_ratio", found.p50_ratio), ("p99_ratio", found.p99_ratio)):
             if interval is not None:
                 ratios[gate].append(interval.estimate)
