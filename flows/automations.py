@@ -84,12 +84,13 @@ def _wanted(client: SyncPrefectClient, settings: Settings) -> Iterator[Automatio
     yield AutomationCore(
         name=ACCEPTED,
         description=f"One retrain for all batches that are accepted within {GATHERED.seconds // 60} minutes.",
-        trigger=_when(settings, events.BATCH_ACCEPTED, within=GATHERED),
+        # A retrain that took a file in by itself goes on with it; another one would find nothing to do.
+        trigger=_when(settings, events.BATCH_ACCEPTED, within=GATHERED, flow="ingest"),
         actions=[
             RunDeployment(
                 source="selected",
                 deployment_id=_deployment(client, RETRAIN),
-                parameters={},
+                parameters={"purpose": "new data"},
                 # The trigger fires at the first event and is deaf to the others, so the run has to come after them.
                 schedule_after=GATHERED,
             )
@@ -102,11 +103,13 @@ def _wanted(client: SyncPrefectClient, settings: Settings) -> Iterator[Automatio
         yield _failed_runs(block)
 
 
-def _when(settings: Settings, *expected: str, within: timedelta = timedelta(0)) -> EventTrigger:
+def _when(
+    settings: Settings, *expected: str, within: timedelta = timedelta(0), flow: str | None = None
+) -> EventTrigger:
     return EventTrigger(
         expect=set(expected),
         match={"prefect.resource.id": events.resource_id(settings)},
-        match_related={},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": flow} if flow is not None else {},
         posture=Posture.Reactive,
         threshold=1,
         within=within,

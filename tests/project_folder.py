@@ -102,12 +102,13 @@ class Project:
         return subprocess.CompletedProcess(["restill", *arguments], code, output.getvalue(), errors.getvalue())
 
     def restill(
-        self, *arguments: str, own_server: bool = False, **environment: str
+        self, *arguments: str, own_server: bool = False, seconds: float = 240, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line in a process of its own; a flow reports to the session's server, if there is one.
 
         Args:
-            own_server: start one for this run, as where none is set up.
+            own_server: leave the choice of a server to the command, as where none is set up.
+            seconds: after which the command is ended, and the test has failed.
         """
         server = {"PREFECT_API_URL": url} if (url := PREFECT_API_URL.value()) and not own_server else {}
         return subprocess.run(
@@ -117,5 +118,5 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=seconds,
         )

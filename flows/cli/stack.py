@@ -85,12 +85,13 @@ def _start_servers(settings: Settings, keeper: "Keeper", external: str | None) -
 
 def _bring_up_to_date(settings: Settings, cut_off: list[str]) -> list[str]:
     """Tell the server of deployments and of runs that ended unseen. Returns what was registered anew."""
-    from flows import registration, workers
+    from flows import automations, registration, workers
 
     workers.mark_crashed(cut_off, f"Ended by restill up, as its supervisord had died. {_GOES_ON}")
     workers.drop_backlog()
     file = settings.stack.deployments
     registered = [] if registration.is_current(file) else registration.register(file)
+    automations.register()
     return [found.name for found in registered if found.result != "unchanged"]
 
 
@@ -163,18 +164,20 @@ def deploy(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put work pools and deployments on the Prefect server, as the file says. Safe to run twice."""
+    """Put work pools, deployments and automations on the Prefect server, as the file says. Safe to run twice."""
     settings = load_settings()
     require_server()
     environment.move_native_logs()
     with screen.out.status("Registering …"):
-        from flows import registration
+        from flows import automations, registration
 
         registered = environment.talk(lambda: registration.register(file or settings.stack.deployments))
+        lines = environment.talk(automations.register)
     if as_json:
         screen.print_json([found.model_dump(mode="json") for found in registered])
         return
     _print_deployments(registered)
+    screen.print_lines("Automations", lines)
 
 
 def external_api(settings: Settings) -> str | None:
