@@ -163,15 +163,15 @@ def test_the_first_promotion_and_the_next(registry, versions):
 
 def test_who_was_overtaken_cannot_promote(registry, versions):
     first = promote(registry, versions[0], None)
-    promote(registry, versions[1], first, promoted_by="the quick one")
+    second = promote(registry, versions[1], first, promoted_by="the quick one")
     for stale in (None, first):
         with pytest.raises(RegistryConflict, match="first"):
             promote(registry, versions[2], stale)
     with pytest.raises(RegistryConflict, match="the quick one"):
         promote(registry, versions[2], first)
-    invented = first.model_copy(update={"sequence": 9})
-    with pytest.raises(RegistryConflict):
-        promote(registry, versions[2], invented)
+    for invented in (first.model_copy(update={"sequence": 9}), second.model_copy(update={"promotion_id": "another"})):
+        with pytest.raises(RegistryConflict):
+            promote(registry, versions[2], invented)
     assert len(registry.history("champion")) == 2
 
 

@@ -7,12 +7,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from served import PAIR, eventually, promote
 
-from restill.errors import StorageUnreachable
+from restill.errors import IntegrityError, StorageUnreachable
 from restill.registry import Registry
-from restill.serving import LiveChampion
+from restill.serving import Champion, LiveChampion
 from restill.storage import ObjectStore
 
 FORKED = """
@@ -146,6 +147,15 @@ def test_a_version_that_cannot_be_loaded_is_never_swapped_in(
         promote(registry, versions[2])
         eventually(lambda: live.version == versions[2])
         assert live.problem is None
+
+
+def test_a_version_that_answers_with_no_number_is_never_swapped_in(champion, registry, versions, monkeypatch):
+    with LiveChampion(champion, poll_seconds=3600) as live:
+        promote(registry, versions[1])
+        monkeypatch.setattr(Champion, "similarity", lambda self, pairs: np.full(len(pairs), np.nan))
+        with pytest.raises(IntegrityError, match="no number"):
+            live.refresh()
+        assert live.version == versions[0]
 
 
 def test_stored_bytes_that_were_damaged_are_never_swapped_in(champion, registry, versions):
