@@ -26,7 +26,7 @@ from tasks.gate import judge_challenger
 from tasks.ingestion import ingest_file, restore_sample
 from tasks.measurement import measure_models
 from tasks.planning import make_plan
-from tasks.progress import label_run, name_run, run_name
+from tasks.progress import label_run, name_run, run_name, say
 from tasks.registry import load_challenger, load_champion, promote_challenger, register_challenger
 from tasks.snapshot import pull_snapshot
 from tasks.student import distill_student
@@ -79,6 +79,8 @@ def retrain(
     def work(configured: Settings) -> tuple[str, Outcome]:
         settings = configured if overrides is None else overrides.apply(configured)
         name_run("retrain", purpose)
+        if purpose:
+            say(f"purpose: {purpose}")
         outcome = _retrain(settings, force=force, data_version=data_version, purpose=purpose)
         label_run(outcome="refused" if outcome.refused else "promoted" if outcome.promotion else "nothing to do")
         return outcome.sentence, outcome

@@ -105,5 +105,5 @@ def test_of_runs_that_nobody_could_run_only_the_last_is_kept(own):
         found = client.read_deployment_by_name("time-artifacts/own")
         overdue = {"start_time": (now - timedelta(days=4)).isoformat(), "end_time": now.isoformat(), "max_runs": 9}
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": found.id}, json=overdue)
-    assert workers.drop_backlog() == 3
+    assert workers.drop_backlog() == 2  # of three: the server makes no more at once
     assert workers.drop_backlog() == 0
