@@ -38,7 +38,8 @@ lint: $(READY)  ## Format check, lint, types, import contracts
 	$(BIN)/lint-imports
 
 audit: $(READY)  ## Ask an advisory database about every locked package; needs the Internet
-	$(BIN)/uv tool run pip-audit --requirement requirements/all.lock --no-deps --disable-pip
+	@# --strict: without it pip-audit is green when it could not look up a single package.
+	$(BIN)/uv tool run pip-audit --strict --requirement requirements/all.lock --no-deps --disable-pip
 
 lock:  ## Resolve the dependencies again into requirements/*.lock
 	echo uv | $(COMPILE) --no-annotate - -o requirements/installer.lock
