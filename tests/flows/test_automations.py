@@ -21,6 +21,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.sorting import AutomationSort, FlowRunSort
 from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
 from prefect.states import Running
 from prefect.types.entrypoint import EntrypointType
@@ -94,6 +96,9 @@ def server(project, tmp_path_factory):
         until(is_ready, "the server", 400)
         with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
             yield url
+            # What waits to be sent goes before the server does: nobody would take it.
+            APILogWorker.instance().drain()
+            EventsWorker.drain_all()
     finally:
         kill(process)
 
