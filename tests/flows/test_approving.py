@@ -192,7 +192,7 @@ def test_what_is_rejected_or_too_late_or_unknown_is_not_promoted(prefect_server,
     assert registry.champion("champion") == before
 
 
-def test_the_form_refuses_what_is_no_version_name_or_choice(prefect_server):
+def test_the_form_refuses_what_is_no_version_name_or_choice():
     schema = promote.parameters.model_dump()["properties"]
     assert schema["decision"]["enum"] == ["approve", "reject"]
     assert "registry approvals" in schema["version"]["description"]

@@ -54,7 +54,7 @@ def test_nothing_is_removed_from_a_damaged_registry_and_the_run_fails(project, p
     assert {item.key for item in store.list("")} == before
 
 
-def test_wrong_numbers_are_refused_at_once(prefect_server):
+def test_wrong_numbers_are_refused_at_once():
     for wrong in ({"grace_days": 0.5}, {"keep": 0}, {"expire_candidates_days": -1}):
         with pytest.raises(ParameterTypeError):
             housekeeping.validate_parameters(wrong)
