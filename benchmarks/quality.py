@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from restill import batches, distillation, evaluation, logits, snapshots, storage, teachers
+from restill import artifacts, batches, distillation, evaluation, logits, snapshots, storage, teachers
 from restill.measurements import accuracy
 from restill.measurements.accuracy import Predictions
 from restill.measurements.predictions import to_parquet
@@ -135,7 +135,7 @@ def open_language(name: str, data: Path, work: Path) -> Language:
     return Language(name, settings, snapshot, scores, read_rows(snapshot, "test"))
 
 
-def train(language: Language, student: StudentSettings, learning: dict[str, Any], seed: int) -> distillation.Artifact:
+def train(language: Language, student: StudentSettings, learning: dict[str, Any], seed: int) -> artifacts.Artifact:
     """Train one student, or find it trained."""
     settings = language.settings.model_copy(
         update={
@@ -200,7 +200,7 @@ def run(language: Language, names: list[str], seeds: int, base: dict[str, Any]) 
         for seed in range(seeds):
             artifact = train(language, student, learning, seed)
             if not results["teacher"].right:
-                calibration = distillation.teacher_calibration(artifact.folder)
+                calibration = artifacts.teacher_calibration(artifact.folder)
                 predictions = evaluation.teacher_predictions(language.rows, language.scores, calibration)
                 judge(language, results["teacher"], predictions)
             for export in artifact.calibrations:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from restill import evaluation, gates, reports
-from restill.distillation import training_report
+from restill.artifacts import training_report
 from restill.evaluation import Candidate, Evaluation, Timer
 from restill.gates import Verdict
 from restill.measurements import predictions

@@ -6,9 +6,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
@@ -16,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from restill import __version__, calibration, inputs, students, training
+from restill.artifacts import REPORT, Artifact, read_artifact
 from restill.corpus import Corpus
 from restill.logits import LogitsStore
 from restill.manifests import Calibration
@@ -27,21 +27,8 @@ from restill.snapshots import Snapshot
 
 PROBE_SENTENCES = 64  # real sentences that each export is held to the Keras model on
 
-REPORT = "training.json"
 PARTS = ("inputs", "run", "pruning", "artifact")  # of one training's folder, in the order they come to be
 PRUNED = ("litert_pruned", "litert_pruned_int8")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """An exported student on disk, ready to be registered: once for each of its exports."""
-
-    folder: Path
-    training_key: str
-    teacher_fingerprint: str
-    files: dict[str, str]  # path in the folder → role
-    calibrations: dict[str, Calibration]  # by export: each has its own, fitted on its own scores
-    report: dict[str, Any]  # epochs, losses, counts: what training.json holds
 
 
 def distill(
@@ -76,7 +63,7 @@ def distill(
             # The artifact stands; what it was made from can be made again.
             for part in PARTS[:-1]:
                 shutil.rmtree(folder / part, ignore_errors=True)
-        return _open(folder / "artifact", key, logits.fingerprint)
+        return read_artifact(folder / "artifact", key, logits.fingerprint)
 
 
 def _make(
@@ -179,33 +166,3 @@ def _cosines(encoder: Encoder, prepared: Corpus) -> NDArray[np.float64]:
         left, right = encoder.embed(ids[pairs.a[part]]), encoder.embed(ids[pairs.b[part]])
         cosines[part] = (left * right).sum(axis=1)
     return cosines
-
-
-def training_report(folder: Path) -> dict[str, Any]:
-    """Return the training report of an artifact folder: epochs, losses, counts, the teacher's calibration."""
-    report: dict[str, Any] = json.loads((folder / REPORT).read_text("utf-8"))
-    return report
-
-
-def teacher_calibration(folder: Path) -> Calibration:
-    """Return the teacher's calibration that an artifact's training found, with its threshold from validation."""
-    return Calibration.model_validate(training_report(folder)["teacher_calibration"])
-
-
-def _open(folder: Path, key: str, teacher_fingerprint: str) -> Artifact:
-    card = json.loads((folder / CARD).read_text("utf-8"))
-    roles = {path: role for role, path in card["exports"].items()}
-    roles |= {"tokenizer.json": "tokenizer", CARD: "calibration", REPORT: "report"}
-    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return Artifact(
-        folder=folder,
-        training_key=key,
-        teacher_fingerprint=teacher_fingerprint,
-        files={path: roles[path if path in roles else path.split("/")[0]] for path in paths},
-        calibrations={
-            export: Calibration.model_validate(card["calibrations"][path])
-            for export, path in card["exports"].items()
-            if path in card["calibrations"]
-        },
-        report=training_report(folder),
-    )

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from restill import __version__
-from restill.distillation import Artifact
+from restill.artifacts import Artifact
 from restill.manifests import Lineage, Manifest, PromotionEntry, digest_json
 from restill.registry import Registry
 from restill.settings import Settings

@@ -10,21 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from restill import inputs, training
 from restill.errors import ConfigurationError, TrainingFailed
 from restill.logits import LogitsStore
 from restill.manifests import digest_json
 from restill.recipes import RECIPE_VERSION, training_key, word_vectors_digest
 from restill.settings import DistillationSettings, Settings, StudentSettings
 from restill.snapshots import Snapshot
-from restill.training import Epoch
+
+if TYPE_CHECKING:
+    from restill.training import Epoch
 
 Report = Callable[[int, int, str], None]  # done, total, what
 
@@ -266,11 +267,13 @@ def _run(
     study: optuna.Study,
     progress: Report,
 ) -> None:
+    from restill import inputs, training  # late: TensorFlow takes many seconds to import
+
     folder = _folder(settings, study.study_name)
     run = folder / f"trial-{trial.number}"
     scores: list[float] = []
 
-    def after_epoch(epoch: Epoch) -> None:
+    def after_epoch(epoch: "Epoch") -> None:
         scores.append(epoch.validation_score)
         trial.report(max(scores), epoch.number)
         trial.set_user_attr("epochs", len(scores))

@@ -1,6 +1,6 @@
 """measure_models: accuracy on the frozen test split, and latency of the exported artifacts."""
 
-from restill import distillation, evaluation, logits, storage
+from restill import artifacts, evaluation, logits, storage
 from restill.evaluation import Candidate, Evaluation
 from restill.registry import Registry
 from restill.settings import Settings
@@ -18,7 +18,7 @@ def measure_models(
     time = timer(settings)
     store = storage.connect(settings.storage, settings.state_dir)
     scores = logits.open_store(settings, store)
-    teacher = distillation.teacher_calibration(challenger.folder)
+    teacher = artifacts.teacher_calibration(challenger.folder)
     registry = Registry.configured(store, settings.registry)
     used = registry.test_split_uses(snapshot.test_version, besides=challenger.manifest.version)
     measured = evaluation.evaluate(

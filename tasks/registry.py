@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from restill import lineage, storage
-from restill.distillation import Artifact
+from restill.artifacts import Artifact
 from restill.evaluation import Candidate
 from restill.gates import Verdict
 from restill.manifests import ApprovalDecision, Manifest, PromotionEntry

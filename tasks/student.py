@@ -1,7 +1,7 @@
 """distill_student: train, calibrate and export one student."""
 
-from restill import distillation, logits, storage
-from restill.distillation import Artifact
+from restill import logits, storage
+from restill.artifacts import Artifact
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from tasks.progress import say
@@ -12,6 +12,8 @@ from tasks.working import working
 @step("distill a student from {snapshot.short}", timeout_seconds=24 * HOURS)
 def distill_student(snapshot: Snapshot, settings: Settings, *, force: bool = False) -> Artifact:
     """Train one student on a snapshot and return its exported artifact."""
+    from restill import distillation  # late: TensorFlow takes many seconds to import, and most runs do without it
+
     store = storage.connect(settings.storage, settings.state_dir)
     scores = logits.open_store(settings, store)
     with working("distillation", "distilling the student", devices=1) as report:

@@ -8,7 +8,7 @@ import pytest
 
 from flows.retrain import retrain
 from restill import snapshots, storage
-from restill.distillation import training_report
+from restill.artifacts import training_report
 from restill.registry import Registry
 from restill.settings import load_settings
 from restill.storage import ObjectStore

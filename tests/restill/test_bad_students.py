@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from factories import write_tiny_teacher
 
-from restill import batches, distillation, evaluation, gates, lineage, logits, sample, snapshots, teachers
+from restill import artifacts, batches, distillation, evaluation, gates, lineage, logits, sample, snapshots, teachers
 from restill.evaluation import Candidate
 from restill.gates import Answer
 from restill.registry import Registry
@@ -106,7 +106,7 @@ class Bench:
             self.champion,
             self.snapshot,
             self.scores,
-            distillation.teacher_calibration(challenger.folder),
+            artifacts.teacher_calibration(challenger.folder),
             self.settings,
             time=evaluation.time_artifacts if timed else lambda *_, **__: self.timed,
         )

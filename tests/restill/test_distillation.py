@@ -10,7 +10,7 @@ import pytest
 from factories import write_tiny_cross_encoder
 from projects import scored_project
 
-from restill import batches, distillation, evaluation, logits, snapshots, teachers, training
+from restill import artifacts, batches, distillation, evaluation, logits, snapshots, teachers, training
 from restill.measurements import accuracy
 from restill.measurements.rows import read_rows
 from restill.serving import PairModel
@@ -64,7 +64,7 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
     rows = read_rows(snapshot, "test")
     found = evaluation.score_rows(PairModel(artifact.folder), rows)
     assert accuracy.measure(found, rows).roc_auc > student_auc
-    expected = evaluation.teacher_predictions(rows, scores, distillation.teacher_calibration(artifact.folder))
+    expected = evaluation.teacher_predictions(rows, scores, artifacts.teacher_calibration(artifact.folder))
     assert accuracy.measure(expected, rows).roc_auc > teacher_auc
 
 
@@ -119,7 +119,7 @@ def test_a_cross_encoder_teaches_a_student(tmp_path, store):
     assert scores.kind == "cross-encoder"
     artifact = distillation.distill(snapshot, scores, settings)
     rows = read_rows(snapshot, "test")
-    calibration = distillation.teacher_calibration(artifact.folder)
+    calibration = artifacts.teacher_calibration(artifact.folder)
     assert np.isfinite(evaluation.teacher_predictions(rows, scores, calibration).probabilities).all()
     assert artifact.report["train_pairs"] > 250
 
