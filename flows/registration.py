@@ -252,9 +252,18 @@ def _wanted(entry: Deployment, flow: Flow[..., Any]) -> dict[str, Any]:
         "parameters": entry.parameters,
         "work_pool_name": entry.work_pool.name,
         "job_variables": entry.work_pool.job_variables,
-        "parameter_openapi_schema": parameter_schema(flow).model_dump_for_openapi(),
+        "parameter_openapi_schema": _form(flow),
         "enforce_parameter_schema": True,
     }
+
+
+def _form(flow: Flow[..., Any]) -> dict[str, Any]:
+    """Return what the UI makes a form from. It fills in defaults, and null is one that the same schema may refuse."""
+    schema = parameter_schema(flow).model_dump_for_openapi()
+    for field in schema["properties"].values():
+        if field.get("default", ...) is None:
+            del field["default"]
+    return schema
 
 
 def _is_as_wanted(before: DeploymentResponse, wanted: dict[str, Any], entry: Deployment) -> bool:
