@@ -77,7 +77,7 @@ def show_request(version: str, settings: Settings) -> Asked:
         )
     sentence = f"Version {manifest.short} {approval.words}." if approval else verdict.reason
     create_table_artifact(
-        key="gates", table=[row.model_dump(mode="json") for row in verdict.rows], description=sentence
+        key="gates", table=[row.model_dump(mode="json") for row in verdict.decisive_first], description=sentence
     )
     create_markdown_artifact(key="report", markdown=_report(registry, manifest.version, verdict), description=sentence)
     say(sentence)

@@ -33,7 +33,7 @@ def replay_verdict(version: str, limits: GateSettings, settings: Settings) -> Ve
     before = replay.last_verdict(registry, version)
     after = replay.replay(before, registry, limits)
     answers = {row.gate: row.answer for row in before.rows}
-    table = [{"was": answers.get(row.gate, "not there"), **row.model_dump(mode="json")} for row in after.rows]
+    table = [{"was": answers.get(row.gate, "not there"), **row.model_dump(mode="json")} for row in after.decisive_first]
     create_table_artifact(key="evaluation", table=table, description=after.reason)
     say(after.reason)
     return after

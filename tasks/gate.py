@@ -25,7 +25,7 @@ def judge_challenger(
     current().was_judged(decision.verdict)
     create_table_artifact(
         key="gates",
-        table=[row.model_dump(mode="json") for row in decision.verdict.rows],
+        table=[row.model_dump(mode="json") for row in decision.verdict.decisive_first],
         description=decision.verdict.reason,
     )
     card = reports.with_link(

@@ -61,6 +61,12 @@ class Verdict(BaseModel):
         return hashlib.sha256(self.document()).hexdigest()
 
     @property
+    def decisive_first(self) -> list[GateRow]:
+        """Return the rows for a table that is read from its top: what failed or is open, then what passed."""
+        order = (Answer.FAIL, Answer.INCONCLUSIVE, Answer.PASS, Answer.OFF, Answer.NOT_APPLICABLE)
+        return sorted(self.rows, key=lambda found: order.index(found.answer))
+
+    @property
     def retryable(self) -> bool:
         """Return whether every gate that did not pass might still pass when latency is measured again."""
         open_rows = [found for found in self.rows if found.answer in (Answer.FAIL, Answer.INCONCLUSIVE)]
