@@ -4,11 +4,12 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.recorded import recorded
+from restill.errors import IntegrityError
 from restill.retention import Collected, Policy
-from restill.settings import load_settings
+from restill.settings import Settings
 from tasks.housekeeping import collect_garbage, sweep_texts, verify_registry
 from tasks.progress import run_name
 
@@ -31,17 +32,23 @@ def housekeeping(
         keep: keep so many champions of each alias; unset: every one that ever was.
         expire_candidates_days: versions that were never promoted go when they are so old; unset: never.
     """
-    settings = load_settings()
     candidates = timedelta(days=expire_candidates_days) if expire_candidates_days is not None else None
     policy = Policy(grace=timedelta(days=grace_days), keep=keep, candidates=candidates)
-    found = verify_registry(settings)
-    if found.problems:
-        count = f"{len(found.problems)} problems" if len(found.problems) > 1 else "a problem"
-        return Failed(message=f"The registry has {count}, so nothing was removed. {found.problems[0]}")
-    done = collect_garbage(policy, settings, dry_run=dry_run)
-    texts = 0 if dry_run else sweep_texts(settings)
-    whole = f"The registry is whole: {found.entries} promotions, {found.versions} versions, {found.objects} files."
-    return Completed(message=f"{whole} {_removed(done, texts, dry_run=dry_run)}", data=done)
+
+    def work(settings: Settings) -> tuple[str, Collected]:
+        found = verify_registry(settings)
+        if found.problems:
+            count = f"{len(found.problems)} problems" if len(found.problems) > 1 else "a problem"
+            raise IntegrityError(
+                f"The registry has {count}, so nothing was removed. {found.problems[0]}",
+                hint="All of them: restill registry verify. What to do: docs/registry.md.",
+            )
+        done = collect_garbage(policy, settings, dry_run=dry_run)
+        texts = 0 if dry_run else sweep_texts(settings)
+        whole = f"The registry is whole: {found.entries} promotions, {found.versions} versions, {found.objects} files."
+        return f"{whole} {_removed(done, texts, dry_run=dry_run)}", done
+
+    return recorded("housekeeping", work)
 
 
 def _removed(done: Collected, texts: int, *, dry_run: bool) -> str:

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from prefect import flow
-from prefect.states import Completed
 from pydantic import Field
 
+from flows.recorded import recorded
 from flows.score import score_missing
 from restill.decisions import Decision
 from restill.errors import ApprovalRefused, RegistryConflict
 from restill.evaluation import Candidate
 from restill.manifests import ApprovalDecision, Manifest, PromotionEntry
-from restill.settings import Settings, load_settings
+from restill.settings import Settings
 from tasks.approval import Asked, decide_request, show_request
 from tasks.gate import judge_challenger
 from tasks.measurement import measure_models
@@ -48,16 +48,19 @@ def promote(version: Version, decision: Literal["approve", "reject"], by: Name, 
         by: who decides; kept in the history for ever.
         reason: why; kept in the history for ever.
     """
-    settings = load_settings()
-    if not by.strip() or not reason.strip():
-        raise ApprovalRefused("Nobody decides without a name and a reason.", hint="Fill in both.")
-    asked = show_request(version, settings)
-    decided = decide_request(asked, decision, settings, by=by.strip(), reason=reason.strip())
-    if decision == "reject":
-        sentence = f"Version {asked.manifest.short} is not promoted: {decided.by} rejected it. {decided.reason}"
-        return Completed(message=sentence, data=Promotion(sentence))
-    promotion = _promote(asked, decided, settings)
-    return Completed(message=promotion.sentence, data=promotion)
+
+    def work(settings: Settings) -> tuple[str, Promotion]:
+        if not by.strip() or not reason.strip():
+            raise ApprovalRefused("Nobody decides without a name and a reason.", hint="Fill in both.")
+        asked = show_request(version, settings)
+        decided = decide_request(asked, decision, settings, by=by.strip(), reason=reason.strip())
+        if decision == "reject":
+            sentence = f"Version {asked.manifest.short} is not promoted: {decided.by} rejected it. {decided.reason}"
+            return sentence, Promotion(sentence)
+        promotion = _promote(asked, decided, settings)
+        return promotion.sentence, promotion
+
+    return recorded("promote", work)
 
 
 def _promote(asked: Asked, approved: ApprovalDecision, settings: Settings) -> Promotion:

@@ -45,8 +45,10 @@ class Stack:
         self.client = SyncPrefectClient(api=f"{self.url}/api", httpx_settings={"timeout": 60})
 
     def up(self) -> None:
+        """Start it; nothing looks for new files, as when that would start runs a test could not foresee."""
         done = self.project.restill("up", own_server=True, seconds=600)
         assert done.returncode == 0, done.stdout + done.stderr
+        self.client.pause_deployment(self.client.read_deployment_by_name("watch-incoming/cpu").id)
 
     def down(self) -> None:
         done = self.project.restill("down", own_server=True, seconds=600)

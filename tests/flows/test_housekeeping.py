@@ -19,6 +19,11 @@ def registry(project):
     return Registry(storage.connect(settings.storage, settings.state_dir), settings.registry.model)
 
 
+def keys(store):
+    """Return what is stored, without the records of runs."""
+    return {item.key for item in store.list("") if not item.key.startswith("runs/")}
+
+
 def test_a_whole_registry_is_said_to_be_whole_and_only_what_nobody_needs_goes(
     project, prefect_server, registry, tmp_path
 ):
@@ -27,16 +32,16 @@ def test_a_whole_registry_is_said_to_be_whole_and_only_what_nobody_needs_goes(
     shard = secrets.token_hex(16)
     jobs.store_plan(store, "f" * 64, "bi-encoder", [(shard, 1)])
     assert store.create(places.shard_key("f" * 64, shard), b"scores")  # the plan is done
-    before = {item.key for item in store.list("")}
+    before = keys(store)
     state = housekeeping(dry_run=True, return_state=True)
     assert state.is_completed()
     assert state.message == (
         "The registry is whole: 0 promotions, 1 versions, 3 files. Would remove 0 objects, 0 bytes."
     )
-    assert {item.key for item in store.list("")} == before
+    assert keys(store) == before
     state = housekeeping(return_state=True)
     assert state.message.endswith("Removed 0 objects, 0 bytes, and 1 objects with texts.")
-    gone = before - {item.key for item in store.list("")}
+    gone = before - keys(store)
     assert {key.split("/")[2] for key in gone} == {places.PLANS}
     assert registry.manifest(manifest.version) == manifest
 
@@ -46,12 +51,12 @@ def test_nothing_is_removed_from_a_damaged_registry_and_the_run_fails(project, p
     store, key = registry.store, registry.layout.blob(manifest.files[0].sha256)
     store.delete(key)
     assert store.create(key, b"other bytes")
-    before = {item.key for item in store.list("")}
+    before = keys(store)
     state = housekeeping(return_state=True)
     assert state.is_failed()
     assert state.message.startswith("The registry has a problem, so nothing was removed.")
     assert manifest.files[0].sha256 in state.message
-    assert {item.key for item in store.list("")} == before
+    assert keys(store) == before
 
 
 def test_wrong_numbers_are_refused_at_once():

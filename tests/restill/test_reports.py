@@ -538,6 +538,6 @@ class Bucket:
 def test_the_first_line_of_a_card_leads_to_the_page():
     card = reports.with_link("# Passed\n", "s3://bucket/reports/0.html", Bucket(), seconds=7 * 86_400)
     shown = as_viewer(card.splitlines()[0])
-    assert shown.text.strip() == "The whole report: s3://bucket/reports/0.html (this link holds for 7 days)"
+    assert shown.text.strip() == "The whole report (this link holds for 7 days)"
     assert shown.addresses == ["https://bucket.example/reports/0.html?for=604800"]
     assert card.endswith("\n\n# Passed\n")
