@@ -5,7 +5,7 @@ import psutil
 import pytest
 from project_folder import Project
 from stack import Stack, until
-from watching import watched
+from watching import Watcher
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -25,9 +25,14 @@ def stack(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def champion_is_whole(stack, tmp_path):
-    """A reader looks all the time; in the end history and versions are whole."""
-    with watched(stack.registry().store, tmp_path / "cache"):
+    """A reader looks all the time and meets nothing that is not whole; in the end history and versions are."""
+    watcher = Watcher(stack.registry().store, tmp_path / "cache")
+    watcher.start()
+    try:
         yield
+    finally:
+        watcher.stop()
+    assert [wrong for wrong in watcher.wrong if "StorageUnreachable" not in wrong] == []  # a dead store is no answer
     assert stack.registry().verify("champion") == []
 
 
