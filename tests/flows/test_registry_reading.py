@@ -100,7 +100,10 @@ def test_exit_codes_of_reading(project, champions, monkeypatch):
 
 def test_policies_are_printed_or_written_for_a_bucket(told, tmp_path):
     printed = told("policies", "--role", "reader", "--bucket", "b", "--prefix", "p", "--model", "m")
-    assert json.loads(printed)["Statement"][1]["Resource"] == ["arn:aws:s3:::b/p/registry/m/*", "arn:aws:s3:::b/p/runs/m/*"]
+    assert json.loads(printed)["Statement"][1]["Resource"] == [
+        "arn:aws:s3:::b/p/registry/m/*",
+        "arn:aws:s3:::b/p/runs/m/*",
+    ]
     told("policies", "--partition", "aws-cn", "--out", str(tmp_path))
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["bucket", "collector", "promoter", "reader", "trainer"]
     assert "arn:aws-cn:s3:::restill" in (tmp_path / "reader.json").read_text()
