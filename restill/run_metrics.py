@@ -4,8 +4,8 @@ Counters count every record that is kept, so they go on where they were after a 
 """
 
 import threading
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,15 +20,19 @@ from restill.runs import Ended, Past
 _SUCCESS = ("promoted", "refused", "unchanged", "waiting", "done")  # it did its job, whatever came of it
 
 
+def _sums() -> defaultdict[str, float]:
+    return defaultdict(float)
+
+
 @dataclass
 class Totals:
     """All runs that have ended, added up."""
 
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)  # by flow and result
-    seconds: Counter[str] = field(default_factory=Counter)  # by flow
-    device_seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=_sums)  # by flow
+    device_seconds: defaultdict[str, float] = field(default_factory=_sums)
     steps: Counter[str] = field(default_factory=Counter)  # how often, by step
-    step_seconds: Counter[str] = field(default_factory=Counter)
+    step_seconds: defaultdict[str, float] = field(default_factory=_sums)
     rows: Counter[str] = field(default_factory=Counter)  # by what became of them
     gates: Counter[tuple[str, str]] = field(default_factory=Counter)  # by gate and answer
     scored: int = 0
@@ -37,11 +41,11 @@ class Totals:
     def add(self, run: Ended) -> None:
         """Take in a run."""
         self.runs[run.flow, run.result] += 1
-        self.seconds[run.flow] += run.seconds  # type: ignore[assignment]  # Counter is typed for int, and adds floats
-        self.device_seconds[run.flow] += run.device_seconds  # type: ignore[assignment]
+        self.seconds[run.flow] += run.seconds
+        self.device_seconds[run.flow] += run.device_seconds
         for name, seconds in run.steps.items():
             self.steps[name] += 1
-            self.step_seconds[name] += seconds  # type: ignore[assignment]
+            self.step_seconds[name] += seconds
         self.rows.update(
             {"accepted": run.rows.accepted, "quarantined": run.rows.quarantined, "refused": run.rows.refused}
         )
@@ -172,7 +176,7 @@ def _counter(
     return metric
 
 
-def _summary(name: str, text: str, label: str, count: Counter[str], total: Counter[str]) -> Metric:
+def _summary(name: str, text: str, label: str, count: Mapping[str, int], total: Mapping[str, float]) -> Metric:
     metric = SummaryMetricFamily(name, text, labels=[label])
     for place in sorted(count):
         metric.add_metric([place], count[place], total[place])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
-from project_folder import Project
 from stack import Stack, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,17 +29,6 @@ pytestmark = [
         reason="no Chromium on this machine (Debian: apt-get install chromium)",
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    made = Stack(Project(tmp_path_factory.mktemp("browser") / "project"))
-    made.project.drop("1", 1500)
-    made.up()
-    try:
-        yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture(scope="module")

@@ -3,24 +3,12 @@
 import httpx
 import psutil
 import pytest
-from project_folder import Project
-from stack import Stack, until
+from stack import until
 from watching import Watcher
 
 pytestmark = pytest.mark.timeout(1500)
 
 CRASH_SECONDS = 300  # until the server knows of a dead run: three heartbeats of 30 s, and what it takes to look
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    made = Stack(Project(tmp_path_factory.mktemp("drill") / "project"))
-    made.project.drop("1", 1500)
-    made.up()
-    try:
-        yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture(autouse=True)
