@@ -172,15 +172,25 @@ class _Bucket:
         return [f"{self.arn}/{self.full(key)}" for key in keys]
 
 
+_ACTIONS = {"Write": "s3:PutObject", "Delete": "s3:DeleteObject", "GiveUpUploads": "s3:AbortMultipartUpload"}
+
+
 def _role(role: Role, bucket: _Bucket, models: Sequence[str], aliases: Sequence[str]) -> Policy:
     def named(patterns: Iterable[str]) -> list[str]:
         pairs = [(model, alias) for model in models for alias in aliases]
         filled = (pattern.replace(MODEL, model).replace(ALIAS, alias) for pattern in patterns for model, alias in pairs)
         return list(dict.fromkeys(filled))
 
-    def allow(sid: str, action: str, patterns: Iterable[str]) -> Policy:
-        return {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": bucket.objects(named(patterns))}
-
+    # AWS counts characters: each place stands in one statement, with all that may be done there.
+    together: dict[tuple[str, ...], list[str]] = {}
+    for place in PLACES:
+        allowed = {
+            "Write": role in place.write,
+            "Delete": role in place.delete,
+            "GiveUpUploads": role in place.write and place.parts,
+        }
+        together.setdefault(tuple(name for name in allowed if allowed[name]), []).append(place.key)
+    together.pop((), None)
     statements = [
         {
             "Sid": "List",
@@ -189,16 +199,23 @@ def _role(role: Role, bucket: _Bucket, models: Sequence[str], aliases: Sequence[
             "Resource": bucket.arn,
             "Condition": {"StringLike": {"s3:prefix": [bucket.full(key) for key in named(READS[role])]}},
         },
-        allow("Read", "s3:GetObject", READS[role]),
-        allow("Write", "s3:PutObject", (place.key for place in PLACES if role in place.write)),
-        allow("Delete", "s3:DeleteObject", (place.key for place in PLACES if role in place.delete)),
-        allow(
-            "GiveUpUploads",
-            "s3:AbortMultipartUpload",
-            (place.key for place in PLACES if role in place.write and place.parts),
+        {
+            "Sid": "Read",
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": bucket.objects(named(READS[role])),
+        },
+        *(
+            {
+                "Sid": "".join(names),
+                "Effect": "Allow",
+                "Action": [_ACTIONS[name] for name in names],
+                "Resource": bucket.objects(named(patterns)),
+            }
+            for names, patterns in together.items()
         ),
     ]
-    return {"Version": VERSION, "Statement": [found for found in statements if found["Resource"]]}
+    return {"Version": VERSION, "Statement": statements}
 
 
 def _bucket(bucket: _Bucket) -> Policy:

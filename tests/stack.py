@@ -4,11 +4,12 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterExpectedStartTime, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.states import Cancelling
@@ -77,7 +78,13 @@ class Stack:
 
     def asked(self) -> list[FlowRun]:
         """Return the runs that somebody asked for, the newest first; those that a schedule has planned are not."""
-        found = self.client.read_flow_runs(limit=200, offset=0, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+        soon = datetime.now(UTC) + timedelta(minutes=1)  # schedules plan hundreds, and one answer has 200 at most
+        found = self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=soon)),
+            limit=200,
+            offset=0,
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
         return [run for run in found if not run.auto_scheduled]
 
     def run(self, run: UUID) -> FlowRun:

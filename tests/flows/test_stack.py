@@ -165,7 +165,7 @@ def test_the_form_of_retrain_has_meanings_limits_and_choices(stack, pids):
 
 
 def test_a_wrong_value_is_refused_before_the_run_or_at_its_start_in_one_sentence(stack, pids):
-    (found,) = [item for item in stack.ask("deployments/filter").json() if item["schedules"]]
+    found = {item["entrypoint"]: item for item in stack.ask("deployments/filter").json()}["flows.retrain.retrain"]
     refused = stack.ask(f"deployments/{found['id']}/create_flow_run", parameters={"overrides": {"epochs": 0}})
     assert refused.status_code in (409, 422), refused.text
     assert "less than the minimum of 1" in refused.text

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -376,6 +377,7 @@ def test_sharing_five_versions_while_another_keeps_pushing_loses_nothing(clone, 
 
     def keep_pushing() -> None:
         while not stop.is_set():
+            started = time.monotonic()
             subprocess.run(["git", "pull", "--quiet", "--rebase"], cwd=rival, check=False, capture_output=True)
             name = f"other-{len(theirs)}.md"
             (rival / name).write_text("x\n")
@@ -383,7 +385,7 @@ def test_sharing_five_versions_while_another_keeps_pushing_loses_nothing(clone, 
             git(rival, "commit", "--quiet", "-m", name)
             theirs.append(name)
             subprocess.run(["git", "push", "--quiet"], cwd=rival, check=False, capture_output=True)
-            stop.wait(0.15)
+            stop.wait(2 * (time.monotonic() - started))  # on a slow machine the other one needs longer, too
 
     competitor = threading.Thread(target=keep_pushing)
     competitor.start()
