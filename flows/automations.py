@@ -33,6 +33,7 @@ FLOWS = [
 ARRIVED = "restill: new files start ingest"
 ACCEPTED = "restill: accepted batches start retrain"
 DEAD = "restill: a run without heartbeat has crashed"
+UNBEGUN = "restill: a run that was claimed and never begun has crashed"
 TOLD = "restill: tell what happened"
 FAILED = "restill: tell of failed runs"
 
@@ -40,6 +41,17 @@ FAILED = "restill: tell of failed runs"
 GATHERED = timedelta(minutes=5)
 MISSED_HEARTBEATS = 3
 _HEARTBEAT_SECONDS = 30  # the shortest that Prefect knows
+# What may come after Pending and is no end.
+_BEGINNINGS = (
+    "Running",
+    "Retrying",
+    "Resuming",
+    "Scheduled",
+    "Late",
+    "AwaitingRetry",
+    "AwaitingConcurrencySlot",
+    "Cancelling",
+)
 _ENDS = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled", "Paused", "Suspended")
 # Chat programs take <…> for a mention or a link, and these texts name files and repeat what people wrote.
 _HARMLESS = " | replace('<', '‹') | replace('>', '›')"
@@ -97,6 +109,7 @@ def _wanted(client: SyncPrefectClient, settings: Settings) -> Iterator[Automatio
         ],
     )
     yield _dead_runs()
+    yield _unbegun_runs(timedelta(seconds=settings.stack.pending_seconds))
     if settings.notifications.block is not None:
         block = _block(client, settings.notifications.block)
         yield _told(settings, block)
@@ -145,6 +158,28 @@ def _dead_runs() -> AutomationCore:
                 state=StateType.CRASHED,
                 message=f"Nothing was heard of this run for {silence.seconds} s: its process or its machine is gone, "
                 "or cut off. The next run goes on from what it finished.",
+            )
+        ],
+    )
+
+
+def _unbegun_runs(patience: timedelta) -> AutomationCore:
+    return AutomationCore(
+        name=UNBEGUN,
+        description="A run whose worker died before it began has no heartbeat and would stay Pending for ever. It has "
+        f"crashed after {patience.total_seconds():.0f} s (stack.pending_seconds).",
+        trigger=_of_our_runs(
+            after={"prefect.flow-run.Pending"},
+            expect={f"prefect.flow-run.{state}" for state in (*_BEGINNINGS, *_ENDS)},
+            posture=Posture.Proactive,
+            within=patience,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name="Crashed",
+                state=StateType.CRASHED,
+                message=f"A worker claimed this run and did not begin it within {patience.total_seconds():.0f} s. The "
+                "next run does the work.",
             )
         ],
     )

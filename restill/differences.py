@@ -19,7 +19,7 @@ from restill.registry import Registry
 # Facts of the lineage that are compared one by one; data, batches and configuration have sections of their own.
 _MADE_WITH = (
     *("teacher_fingerprint", "training_key", "seed", "git_commit", "git_dirty", "dependency_lock_sha256"),
-    *("restill_version", "hardware", "flow_run_id", "parent"),
+    *("restill_version", "hardware", "flow_run_id", "parent", "data_record_sha256", "teacher_scores_sha256"),
 )
 _QUALITY = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "calibration_error", "spearman")
 _LABEL_TOLERANCE = 1e-6  # labels are stored as float32

@@ -1,6 +1,7 @@
 """From a data version and teacher scores to an exported, calibrated student: one artifact folder per training key."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from restill.serving import CARD, CARD_FORMAT, Encoder
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 
+HASHED_AT_ONCE = 1 << 20  # scores
 PROBE_SENTENCES = 64  # real sentences that each export is held to the Keras model on
 
 PARTS = ("inputs", "run", "pruning", "artifact")  # of one training's folder, in the order they come to be
@@ -134,6 +136,7 @@ def _write_cards(
         "validation_pairs": len(validation),
         "vocabulary": prepared.tokenizer.get_vocab_size(),
         "parameters": trained.parameters,
+        "teacher_scores_sha256": _digest(prepared.train.scores, validation.scores),
         "calibration": {name: {"method": fit.method, **fit.compared} for name, fit in fits.items()},
         "teacher_calibration": teacher.model_copy(update={"threshold": teacher_threshold}).model_dump(),
     }
@@ -148,6 +151,15 @@ def _write_cards(
     }
     for name, document in ((REPORT, report), (CARD, card)):
         (folder / name).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def _digest(*arrays: NDArray[np.float32]) -> str:
+    """Return the hex SHA-256 of the arrays' bytes, one after the other, as little-endian float32."""
+    found = hashlib.sha256()
+    for array in arrays:
+        for start in range(0, len(array), HASHED_AT_ONCE):  # they lie in files, and may be larger than memory
+            found.update(np.ascontiguousarray(array[start : start + HASHED_AT_ONCE], "<f4").data)
+    return found.hexdigest()
 
 
 def _probe(prepared: Corpus) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from restill.artifacts import Artifact
 from restill.manifests import Lineage, Manifest, PromotionEntry, digest_json
 from restill.registry import Registry
 from restill.settings import Settings
-from restill.snapshots import Snapshot
+from restill.snapshots import Snapshot, records
 
 LOCK = "requirements/all.lock"
 # Settings that say where and how a run works, and nothing of the model that comes out.
@@ -51,6 +51,8 @@ def register(
         hardware=f"{platform.machine()} {platform.system()}",
         flow_run_id=flow_run_id,
         parent=champion.version if champion else None,
+        data_record_sha256=records.digest(registry.store, snapshot.version),
+        teacher_scores_sha256=artifact.report.get("teacher_scores_sha256"),
         config=config,
     )
     best = artifact.report["epochs"][artifact.report["best_epoch"] - 1]

@@ -110,6 +110,9 @@ class Lineage(_Record):
     hardware: str
     flow_run_id: str | None
     parent: str | None  # version of the champion at the time
+    # Of the data version's record: what validation kept and quarantined of each batch, and the digests of what it kept.
+    data_record_sha256: str | None = None  # None: there was no record, or an earlier Restill did not keep it
+    teacher_scores_sha256: str | None = None  # of the float32 scores that it learned from and was validated on
     config: dict[str, JsonValue] | None = None  # what config_digest is of; None: an earlier Restill kept only that
 
 

@@ -115,7 +115,7 @@ def read(registry: Registry, manifest: Manifest, *, alias: str) -> Provenance:
     history = registry.history(alias)
     ancestors = tuple(_ancestors(registry, manifest, history, unknown))
     parent = registry.manifest(ancestors[0].version) if ancestors and ancestors[0].batches is not None else None
-    record = _record(registry.store, manifest.lineage.data_version, unknown)
+    record = _record(registry.store, manifest.lineage, unknown)
     return Provenance(
         model=registry.model,
         alias=alias,
@@ -210,9 +210,15 @@ def _ancestors(
         parent = found.lineage.parent if found else None
 
 
-def _record(store: ObjectStore, version: str, unknown: list[str]) -> VersionRecord | None:
+def _record(store: ObjectStore, lineage: Lineage, unknown: list[str]) -> VersionRecord | None:
+    version, learned = lineage.data_version, lineage.data_record_sha256
     try:
         record = records.read(store, version)
+        if learned is not None and record is not None and records.digest(store, version) != learned:
+            unknown.append(
+                f"What validation said when it was made: the record of data version {version[:SHORT]} is not the "
+                "one that it learned from."
+            )
     except AccessDenied:
         unknown.append(f"How data version {version[:SHORT]} came to be: the key in use may not read its record.")
         return None
@@ -280,6 +286,8 @@ def _not_kept(lineage: Lineage) -> Iterator[str]:
         yield "The code it was made with, exactly: there were changes that no commit has."
     if lineage.dependency_lock_sha256 is None:
         yield "The packages it was made with: there was no requirements/all.lock."
+    if lineage.teacher_scores_sha256 is None:
+        yield "The scores it learned from: an earlier Restill did not keep their digest."
     if lineage.config is None:
         yield "Its settings: an earlier Restill kept only their digest."
     if lineage.flow_run_id is None:

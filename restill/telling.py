@@ -141,10 +141,11 @@ def _made(found: Provenance) -> Iterator[Line]:
     changes = {True: ", with changes that were not committed", False: ", unchanged", None: ""}[lineage.git_dirty]
     yield Line("trained", f"{_time(found.created_at)} on {lineage.hardware}, Restill {lineage.restill_version}")
     yield Line("as", f"{found.artifact_role}, {found.served_mb:.1f} MB served")
-    yield Line("teacher", lineage.teacher_fingerprint[:SHORT])
+    yield Line("teacher", f"{lineage.teacher_fingerprint[:SHORT]}, scores {_short(lineage.teacher_scores_sha256)}")
+    yield Line("validated", f"data version {lineage.data_version[:SHORT]}, record {_short(lineage.data_record_sha256)}")
     yield Line("settings", f"{lineage.config_digest[:SHORT]}, seed {lineage.seed}")
     yield Line("code", f"commit {commit}{changes}", "doubt" if lineage.git_dirty or not lineage.git_commit else "plain")
-    yield Line("packages", lineage.dependency_lock_sha256[:SHORT] if lineage.dependency_lock_sha256 else "not known")
+    yield Line("packages", _short(lineage.dependency_lock_sha256))
     yield Line("flow run", lineage.flow_run_id or "not known")
 
 
@@ -167,6 +168,10 @@ def ancestor_sentence(found: Ancestor) -> str:
         return f"not in this history; {quality}"
     forced = ", forced" if found.forced else ""
     return f"#{found.number}, {_time(found.since)}{forced}, {quality}; by {found.by}"
+
+
+def _short(digest: str | None) -> str:
+    return digest[:SHORT] if digest else "not known"
 
 
 def _time(at: datetime | None) -> str:

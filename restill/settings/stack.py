@@ -27,6 +27,13 @@ class StackSettings(Section):
         description="Work pools that get a worker on this machine, and how many runs each takes at once. Unset: cpu 4, "
         "gpu 1, latency 1.",
     )
+    pending_seconds: int = Field(
+        900,
+        ge=60,
+        le=86_400,
+        description="A run that a worker claimed and did not begin within this time has crashed: the worker died. "
+        "Longer where runs wait for nodes or images.",
+    )
     deployments: Path | None = Field(
         None, description="YAML file with the deployments. Unset: the infra/prefect.yaml that came with Restill."
     )

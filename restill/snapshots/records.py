@@ -178,6 +178,17 @@ def read(store: ObjectStore, version: str) -> VersionRecord | None:
     return record
 
 
+def digest(store: ObjectStore, version: str) -> str | None:
+    """Return the SHA-256 of a version's record as it is stored; None if it has none.
+
+    Raises: StorageUnreachable.
+    """
+    try:
+        return hashlib.sha256(store.get(key(version))).hexdigest()
+    except ObjectNotFound:
+        return None
+
+
 def versions(store: ObjectStore) -> list[VersionRecord]:
     """Return the record of every version, oldest first.
 

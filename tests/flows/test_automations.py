@@ -24,7 +24,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
-from prefect.states import Running
+from prefect.states import Pending, Running
 from prefect.types.entrypoint import EntrypointType
 from registered import artifact, register
 
@@ -256,6 +256,18 @@ def test_a_run_that_is_no_more_heard_of_has_crashed(registered, silent):
     until(lambda: state().is_crashed(), "the state Crashed")
     assert "Nothing was heard" in state().message
     until(lambda: any(f"{silent.name} is Crashed" in text for text in registered), "the message")
+
+
+def test_a_run_that_was_claimed_and_never_begun_has_crashed(registered, monkeypatch):
+    monkeypatch.setenv("RESTILL_NOTIFICATIONS__BLOCK", "custom-webhook/desk")
+    monkeypatch.setenv("RESTILL_STACK__PENDING_SECONDS", "60")
+    assert f"{automations.UNBEGUN}: changed" in automations.register()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(watch_incoming, state=Pending())
+        until(lambda: client.read_flow_run(run.id).state.is_crashed(), "the state Crashed")
+        assert "did not begin it within 60 s" in client.read_flow_run(run.id).state.message
+    monkeypatch.delenv("RESTILL_STACK__PENDING_SECONDS")
+    assert f"{automations.UNBEGUN}: changed" in automations.register()
 
 
 def test_what_a_person_approved_is_told(registered, project, tmp_path):

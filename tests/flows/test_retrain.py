@@ -8,7 +8,7 @@ from flows.retrain import retrain
 from restill import storage
 from restill.registry import Registry
 from restill.settings import load_settings
-from restill.snapshots import named_version
+from restill.snapshots import named_version, records
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,8 @@ def test_the_first_run_promotes_a_champion_on_absolute_gates(first, registry):
 def test_the_manifest_says_what_the_champion_was_made_from(first, registry, project):
     manifest = registry.manifest(first.promotion.version)
     assert manifest.lineage.data_version == named_version(project.root)
+    assert manifest.lineage.data_record_sha256 == records.digest(registry.store, manifest.lineage.data_version)
+    assert len(manifest.lineage.teacher_scores_sha256) == 64
     assert manifest.lineage.batches == (first.batches[0].batch_id,)
     assert {file.role for file in manifest.files} == {
         "saved_model", "litert", "litert_int8", "tokenizer", "calibration", "report",

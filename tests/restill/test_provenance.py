@@ -1,5 +1,6 @@
 """Why a version is live: gathered from a real store, told in sentences, drawn; what is unknown is said."""
 
+import hashlib
 from datetime import UTC, datetime
 from xml.etree import ElementTree as Xml
 
@@ -107,7 +108,9 @@ def chain(registry, tmp_path):
         nfiles=1,
     )
     records.write(registry.store, record)
-    known = {"git_commit": "c" * 40, "git_dirty": False, "dependency_lock_sha256": "d" * 64, "flow_run_id": "run-7"}
+    written = hashlib.sha256(registry.store.get(records.key(DATA))).hexdigest()
+    known = {"data_record_sha256": written, "teacher_scores_sha256": "e" * 64}
+    known |= {"git_commit": "c" * 40, "git_dirty": False, "dependency_lock_sha256": "d" * 64, "flow_run_id": "run-7"}
     first = registered(registry, tmp_path / "1", batches=("one",), config={"seed": 0}, **known)
     second = registered(registry, tmp_path / "2", batches=("one",), parent=first.version, config={"seed": 0}, **known)
     third = registered(registry, tmp_path / "3", batches=("one", "two"), parent=second.version, git_dirty=True)
@@ -141,9 +144,18 @@ def test_a_live_version_says_who_when_instead_of_what_and_from_what(registry, ch
     assert [sentence.split(":")[0] for sentence in found.unknown] == [
         "The code it was made with",
         "The packages it was made with",
+        "The scores it learned from",
         "Its settings",
         "The run that made it",
     ]
+
+
+def test_a_record_of_the_data_that_is_not_the_one_learned_from_is_said(registry, chain, tmp_path):
+    first, _, _ = chain
+    assert provenance.read(registry, first, alias="champion").unknown == ()
+    other = registered(registry, tmp_path / "4", batches=("one",), data_record_sha256="f" * 64)
+    said = provenance.read(registry, other, alias="champion").unknown
+    assert any("is not the one that it learned from" in sentence for sentence in said)
 
 
 def test_a_version_that_was_rolled_back_says_until_when_and_to_what(registry, chain):
