@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from restill.errors import ApprovalRefused
-from restill.manifests import SHORT, ApprovalDecision, ApprovalRequest, PromotionEntry
+from restill.manifests import SHORT, ApprovalDecision, ApprovalRequest, PromotionEntry, require_text
 from restill.registry import Registry
 from restill.storage.objects import ObjectNotFound
 from restill.versions import JSON
@@ -100,8 +100,8 @@ def word(
         verdict_sha256=verdict_sha256,
         decision=choice,
         decision_id=secrets.token_hex(16),
-        by=by,
-        reason=reason,
+        by=require_text(by, "The name of who decides"),
+        reason=require_text(reason, "The reason"),
         at=datetime.now(UTC),
     )
 

@@ -15,6 +15,7 @@ from restill.measurements.accuracy import Predictions
 from restill.measurements.rows import Rows
 from restill.measurements.statistics import mcnemar
 from restill.registry import Registry
+from restill.verdicts import stored_verdicts
 
 # Facts of the lineage that are compared one by one; data, batches and configuration have sections of their own.
 _MADE_WITH = (
@@ -119,7 +120,7 @@ def read(registry: Registry, a: Manifest, b: Manifest) -> Difference:
 
     Raises: IntegrityError if something stored is not what it was; StorageUnreachable.
     """
-    judged = {version: _verdicts(registry, version) for version in dict.fromkeys((a.version, b.version))}
+    judged = {version: stored_verdicts(registry, version) for version in dict.fromkeys((a.version, b.version))}
     chosen = choose(a.version, b.version, judged)
     if isinstance(chosen, str):
         return compare(a, b, judged[a.version], judged[b.version], chosen)
@@ -218,10 +219,6 @@ def _sheets(version: str, judged: Mapping[str, Sequence[Verdict]]) -> Iterator[S
             for model, of in (("challenger", measured.challenger), ("champion", measured.champion)):
                 if of == version:
                     yield Sheet(holder, model, measured.predictions_sha256, measured.test_split.version)
-
-
-def _verdicts(registry: Registry, version: str) -> list[Verdict]:
-    return [Verdict.model_validate_json(document) for document in registry.verdicts(version)]
 
 
 def _answers(registry: Registry, sheet: Sheet) -> Answers:

@@ -62,6 +62,18 @@ def require_name(name: str, what: str) -> str:
     return name
 
 
+def require_text(text: str, what: str) -> str:
+    """Return `text` if it can be stored.
+
+    Raises: ConfigurationError if it holds bytes that a terminal or program sent in another encoding than it said.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"{what} is no valid Unicode text: {text!a}.", hint="Write it in UTF-8.") from error
+    return text
+
+
 def _safe_path(path: str) -> str:
     """Refuse whatever could leave the folder that a version is unpacked into, on any system."""
     parts = path.split("/")
@@ -145,7 +157,7 @@ class Calibration(_Record):
         return self
 
 
-class _Document(_Record):
+class Document(_Record):
     """A record stored as an object of its own."""
 
     schema_version: str = SCHEMA_VERSION
@@ -182,7 +194,7 @@ class _Document(_Record):
             ) from error
 
 
-class Manifest(_Document):
+class Manifest(Document):
     """One immutable version: its files, how to call it, and what it was made from."""
 
     model: str
@@ -234,7 +246,7 @@ class EntrySignature(_Record):
     value: str  # hexadecimal
 
 
-class PromotionEntry(_Document):
+class PromotionEntry(Document):
     """One line of an alias's history: which version became live, directly after which, and why."""
 
     model: str
@@ -258,7 +270,7 @@ class PromotionEntry(_Document):
         return canonical_json(self.model_dump(mode="json", exclude=None if self.signature else {"signature"}))
 
 
-class Retirement(_Document):
+class Retirement(Document):
     """The mark that a version is going to be removed, or was; of a former champion it stays for ever."""
 
     model: str
@@ -268,7 +280,7 @@ class Retirement(_Document):
     why: str
 
 
-class ApprovalRequest(_Document):
+class ApprovalRequest(Document):
     """A version passed every gate, and a person is to decide; the reasons are the verdict's."""
 
     model: str
@@ -279,7 +291,7 @@ class ApprovalRequest(_Document):
     expires_at: AwareDatetime  # nobody who decides later makes it live
 
 
-class ApprovalDecision(_Document):
+class ApprovalDecision(Document):
     """What a person decided on a request; the first one to decide has decided."""
 
     model: str

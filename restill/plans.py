@@ -15,6 +15,7 @@ from restill.registry import Registry
 from restill.settings import Settings
 from restill.snapshots import Snapshot
 from restill.storage.objects import ObjectStore
+from restill.verdicts import stored_verdicts
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def find_verdicts(
     registry: Registry, challenger: Manifest, champion: PromotionEntry | None, settings: Settings
 ) -> list[Verdict]:
     """Return the stored verdicts on a challenger against this champion under the present limits, oldest first."""
-    verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(challenger.version)]
+    verdicts = stored_verdicts(registry, challenger.version)
     return [
         verdict
         for verdict in verdicts

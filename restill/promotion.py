@@ -1,9 +1,9 @@
 """Promotion by hand: of what the gates passed, or, forced, of what they did not."""
 
 from restill.errors import GateRefused
-from restill.gates import Verdict
 from restill.manifests import PromotionEntry
 from restill.registry import Registry
+from restill.verdicts import stored_verdicts
 
 
 def promote_by_hand(
@@ -28,7 +28,7 @@ def promote_by_hand(
             f"Version {manifest.short} is already the {alias}: number {live.sequence}, by {live.promoted_by}.",
             hint="If a promotion was cut off after that: `restill registry repair` writes what is derived from it.",
         )
-    found = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
+    found = stored_verdicts(registry, manifest.version)
     champion = live.version if live else None
     passed = [verdict for verdict in found if verdict.passed and verdict.measurements.champion == champion]
     if not passed and not force:

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict
 
 from restill import ledger
 from restill.errors import AccessDenied, IntegrityError, VersionNotFound
-from restill.gates import Verdict
 from restill.ledger import BatchOutcome
 from restill.manifests import SHORT, Lineage, Manifest, PromotionEntry
 from restill.registry import Registry
 from restill.snapshots import records
 from restill.snapshots.records import BatchRecord, VersionRecord
 from restill.storage.objects import ObjectStore
+from restill.verdicts import parse_verdict, stored_verdicts
 
 _READS_AT_ONCE = 16
 
@@ -167,7 +167,7 @@ def _judgement(registry: Registry, version: str, history: list[PromotionEntry], 
     if digest is None:
         unknown.append("Whether any gate would pass it: it has no stored verdict.")
         return None
-    verdict = Verdict.model_validate_json(found[digest])
+    verdict = parse_verdict(found[digest], version)
     measured = verdict.measurements
     return Judgement(
         verdict_sha256=digest,
@@ -192,12 +192,11 @@ def _ancestors(
         first = next((entry for entry in history if entry.version == parent), None)
         try:
             found = registry.manifest(parent)
-            verdicts = registry.verdicts(parent)
+            judged = stored_verdicts(registry, parent)
         except VersionNotFound:
             unknown.append(f"What came before {parent[:SHORT]}: its manifest is gone from the registry.")
-            found, verdicts = None, []
-        verdict = Verdict.model_validate_json(verdicts[-1]) if verdicts else None
-        quality = verdict.measurements.accuracy.get("challenger") if verdict else None
+            found, judged = None, []
+        quality = judged[-1].measurements.accuracy.get("challenger") if judged else None
         yield Ancestor(
             version=parent,
             number=first.sequence if first else None,

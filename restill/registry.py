@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from restill import verification, views
 from restill.errors import ConfigurationError, IntegrityError, RegistryConflict, RestillError, VersionNotFound
-from restill.manifests import SHORT, PromotionEntry
+from restill.manifests import SHORT, PromotionEntry, require_text
 from restill.settings import RegistrySettings
 from restill.signing import Signer, Trusted
 from restill.storage.objects import ObjectNotFound, ObjectStore
@@ -134,8 +134,8 @@ class Registry(Versions):
             manifest_sha256=manifest_sha256,
             promotion_id=nonce,
             action=action,
-            reason=reason,
-            promoted_by=promoted_by,
+            reason=require_text(reason, "The reason"),
+            promoted_by=require_text(promoted_by, "The name of who promotes"),
             at=datetime.now(UTC),
             replaces_sequence=expected.sequence if expected else None,
             previous_entry_sha256=hashlib.sha256(latest[1]).hexdigest() if latest else None,

@@ -11,6 +11,7 @@ from restill.gates import Verdict
 from restill.measurements import latency, predictions
 from restill.registry import Registry
 from restill.settings import GateSettings
+from restill.verdicts import stored_verdicts
 
 
 def read_limits(path: Path) -> GateSettings:
@@ -38,12 +39,12 @@ def last_verdict(registry: Registry, version: str) -> Verdict:
     Raises: VersionNotFound if there is no such version, or it was never judged.
     """
     manifest = registry.manifest(version)
-    found = registry.verdicts(manifest.version)
+    found = stored_verdicts(registry, manifest.version)
     if not found:
         raise VersionNotFound(
             f"Version {manifest.short} was never judged.", hint="Only what a retrain has judged can be judged again."
         )
-    return Verdict.model_validate_json(found[-1])
+    return found[-1]
 
 
 def replay(verdict: Verdict, registry: Registry, limits: GateSettings) -> Verdict:

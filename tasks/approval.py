@@ -12,6 +12,7 @@ from restill.manifests import ApprovalDecision, Manifest, PromotionEntry
 from restill.registry import Registry
 from restill.settings import Settings
 from restill.storage.objects import LONGEST_LINK_SECONDS, ObjectNotFound
+from restill.verdicts import stored_verdicts
 from tasks import events
 from tasks.progress import say
 from tasks.step import MINUTES, step
@@ -65,7 +66,7 @@ def show_request(version: str, settings: Settings) -> Asked:
     """
     registry = _registry(settings)
     manifest = registry.manifest(version)
-    verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
+    verdicts = stored_verdicts(registry, manifest.version)
     approval = approvals.newest(registry, manifest.version, alias=settings.registry.alias)
     passed = {verdict.sha256: verdict for verdict in verdicts if verdict.passed}
     verdict = passed.get(approval.request.verdict_sha256) if approval else next(reversed(passed.values()), None)

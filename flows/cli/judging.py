@@ -207,14 +207,14 @@ def _population(settings: Settings, disagreement: float | None) -> tuple["Popula
 
 
 def _last_comparison(settings: Settings) -> tuple["Population", str] | None:
-    from restill.gates import Verdict
     from restill.measurements import predictions
     from restill.power import Population
+    from restill.verdicts import stored_verdicts
 
     registry = _registry(settings)
     for manifest in reversed(registry.versions()):
-        for document in reversed(registry.verdicts(manifest.version)):
-            measured = Verdict.model_validate_json(document).measurements
+        for verdict in reversed(stored_verdicts(registry, manifest.version)):
+            measured = verdict.measurements
             if measured.champion is None or measured.predictions_sha256 is None:
                 continue
             content = registry.evidence(manifest.version, "predictions", measured.predictions_sha256)

@@ -1,5 +1,7 @@
 """`restill registry …`: versions, promotions and rollbacks."""
 
+import math
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,8 @@ from restill.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from restill.registry import Registry
+
+_MOST_DAYS = 36_500
 
 app = typer.Typer(no_args_is_help=True, help="Versions, promotions and rollbacks.")
 app.command("approvals")(approving.approvals)
@@ -33,14 +37,14 @@ def _registry(settings: Settings, *, for_reading: bool = False) -> "Registry":
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
     """List the versions, newest first, with their verdicts."""
-    from restill.gates import Verdict
+    from restill.verdicts import stored_verdicts
 
     settings = load_settings()
     registry = _registry(settings, for_reading=True)
     live = registry.champion(settings.registry.alias)
     rows = []
     for manifest in sorted(registry.versions(), key=lambda found: found.created_at, reverse=True):
-        verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
+        verdicts = stored_verdicts(registry, manifest.version)
         quality = verdicts[-1].measurements.accuracy["challenger"].accuracy if verdicts else None
         rows.append(
             {
@@ -72,12 +76,12 @@ def show(
     version: Annotated[str, typer.Argument(help="Version, or its first characters.")], as_json: Json = False
 ) -> None:
     """Show what a version was made from and how it was judged."""
-    from restill.gates import Verdict
+    from restill.verdicts import stored_verdicts
 
     settings = load_settings()
     registry = _registry(settings, for_reading=True)
     manifest = registry.manifest(version)
-    verdicts = [Verdict.model_validate_json(document) for document in registry.verdicts(manifest.version)]
+    verdicts = stored_verdicts(registry, manifest.version)
     if as_json:
         screen.print_json(
             {
@@ -182,28 +186,48 @@ def verify(as_json: Json = False) -> None:
     raise typer.Exit(1 if found.problems else 0)
 
 
+def _days(text: str | timedelta) -> timedelta:
+    if isinstance(text, timedelta):  # the default
+        return text
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 <= days <= _MOST_DAYS:
+        raise typer.BadParameter(f"{text!r} is no number of days from 0 to {_MOST_DAYS:,}.")
+    return timedelta(days=days)
+
+
 @app.command()
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    grace_days: Annotated[float, typer.Option(help="Nothing younger than so many days is removed.")] = 7.0,
+    grace_days: Annotated[
+        timedelta,
+        typer.Option(
+            parser=_days, metavar="DAYS", show_default="7", help="Nothing younger than so many days is removed."
+        ),
+    ] = timedelta(days=7),
     keep: Annotated[
         int | None, typer.Option(help="Keep so many champions of each alias; default: every one that ever was.")
     ] = None,
     expire_candidates_days: Annotated[
-        float | None, typer.Option(help="Versions that were never promoted go when they are so old; default: never.")
+        timedelta | None,
+        typer.Option(
+            parser=_days,
+            metavar="DAYS",
+            help="Versions that were never promoted go when they are so old; default: never.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Remove files that no version names; versions only when asked to, in two runs a grace period apart."""
-    from datetime import timedelta
-
     from restill import retention
 
     settings = load_settings()
     policy = retention.Policy(
-        grace=timedelta(days=grace_days),
+        grace=grace_days,
         keep=keep,
-        candidates=timedelta(days=expire_candidates_days) if expire_candidates_days is not None else None,
+        candidates=expire_candidates_days,
     )
     done = retention.collect(_registry(settings), policy, dry_run=dry_run)
     if as_json:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from restill.manifests import canonical_json
+from restill.manifests import Document, canonical_json
 from restill.measurements import Interval, Measurements
 
 LATENCY_GATES = ("p99_budget", "p50_ratio", "p99_ratio", "cold_start")  # what another measurement might decide
@@ -33,12 +33,9 @@ class GateRow(BaseModel):
     sentence: str
 
 
-class Verdict(BaseModel):
+class Verdict(Document):
     """The decision on one challenger against one champion, and the reasons."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: str = "1.0"
     passed: bool
     bootstrap: bool  # the first champion: absolute gates only
     reason: str

@@ -17,15 +17,13 @@ def required_token(settings: ServingSettings | MetricsSettings, section: str) ->
     Raises: ConfigurationError if there is none though others than this machine can call, or it cannot be read.
     """
     if settings.token is not None:
-        return settings.token.get_secret_value()
+        return _usable(settings.token.get_secret_value(), f"{section}.token")
     if settings.token_file is not None:
         try:
-            token = settings.token_file.read_text("ascii").strip()
+            token = settings.token_file.read_text().strip()
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{section}.token_file {settings.token_file} cannot be read: {error}.") from error
-        if len(token) < SHORTEST_TOKEN:
-            raise ConfigurationError(f"The token in {settings.token_file} has fewer than {SHORTEST_TOKEN} characters.")
-        return token
+        return _usable(token, f"The token in {settings.token_file}")
     if not settings.without_token and not _is_loopback(settings.host):
         raise ConfigurationError(
             f"{section}.host {settings.host} can be reached from other machines, and no token is set.",
@@ -33,6 +31,16 @@ def required_token(settings: ServingSettings | MetricsSettings, section: str) ->
             "something else guards it.",
         )
     return None
+
+
+def _usable(token: str, what: str) -> str:
+    if len(token) < SHORTEST_TOKEN:
+        raise ConfigurationError(f"{what} has fewer than {SHORTEST_TOKEN} characters.")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigurationError(
+            f"{what} has characters that no HTTP header may hold.", hint="Take letters, digits and - . _ ~ + / = only."
+        )
+    return token
 
 
 def listener(host: str, port: int, section: str) -> socket.socket:

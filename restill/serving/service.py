@@ -16,6 +16,7 @@ from restill.serving.gatekeeping import SmallBody, Timed, TokenOnly
 from restill.serving.live import LiveChampion
 from restill.serving.metrics import Metrics
 
+_PROBED = ["GET", "HEAD"]  # load balancers ask with either
 _SAID, _NAME = 8, 40  # what is wrong with a request that is told, and characters of each name
 
 
@@ -98,12 +99,12 @@ def make_app(
         champion = live.current
         return Vectors(version=champion.version, vectors=champion.embed(asked.texts).tolist())
 
-    @app.get("/healthz", response_class=PlainTextResponse)
+    @app.api_route("/healthz", methods=_PROBED, response_class=PlainTextResponse)
     async def healthz() -> str:
         """Say that the process answers."""
         return "ok"
 
-    @app.get("/readyz", response_class=PlainTextResponse)
+    @app.api_route("/readyz", methods=_PROBED, response_class=PlainTextResponse)
     def readyz() -> str:
         """Say that the champion answers, after asking it."""
         live.current.try_out()

@@ -44,6 +44,10 @@ def test_a_program_promotes_verifies_repairs_and_collects(registry, tmp_path):
     assert call("gc", "--dry-run", "--keep", "1")["removed"] == []
     assert call("gc", "--expire-candidates-days", "30")["retired"] == []
 
+    for wrong in ("nan", "-1", "1e9", "soon"):
+        refused = CliRunner().invoke(app, ["registry", "gc", "--grace-days", wrong])
+        assert (refused.exit_code, "no number of days" in refused.output) == (2, True)
+
     registry.store.delete(registry.layout.blob(made[0].files[0].sha256))
     found = call("verify", code=1)
     assert not found["whole"]

@@ -7,7 +7,7 @@ from measured import interval, measurements
 from registered import artifact, register
 
 from restill import gates
-from restill.errors import GateRefused, IntegrityError, VersionNotFound
+from restill.errors import ConfigurationError, GateRefused, IntegrityError, VersionNotFound
 from restill.manifests import canonical_json
 from restill.promotion import promote_by_hand
 from restill.registry import Registry
@@ -54,6 +54,27 @@ def test_a_verdict_of_another_restill_is_named_by_what_is_stored(registry, manif
     entry = promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
     assert entry.verdict_sha256 == digest
     assert registry.verify() == []
+
+
+def test_a_verdict_that_cannot_be_read_is_said_and_promotes_nothing(registry, manifest):
+    newer = canonical_json(json.loads(judge(registry, manifest).document()) | {"schema_version": "2.0"})
+    registry.add_verdict(manifest.version, newer)
+    with pytest.raises(ConfigurationError, match=r"has schema 2\.0"):
+        promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
+    for found in registry.store.list(registry.layout.verdict_folder(manifest.version)):
+        registry.store.delete(found.key)
+    registry.add_verdict(manifest.version, b'{"schema_version": "1.0", "passed": true}')
+    with pytest.raises(IntegrityError, match="is not a valid Verdict"):
+        promote_by_hand(registry, manifest.short, alias="champion", reason="approved", by="ada")
+    assert registry.champion("champion") is None
+
+
+@pytest.mark.parametrize("wrong", [{"reason": "caf\udce9"}, {"by": "\ud800"}])
+def test_text_in_another_encoding_is_refused_before_anything_is_written(registry, manifest, wrong):
+    judge(registry, manifest)
+    with pytest.raises(ConfigurationError, match="no valid Unicode"):
+        promote_by_hand(registry, manifest.short, alias="champion", **({"reason": "approved", "by": "ada"} | wrong))
+    assert registry.champion("champion") is None
 
 
 def test_what_was_refused_is_promoted_only_by_force_and_the_history_shows_it(registry, manifest):

@@ -68,7 +68,7 @@ def champion(served, tmp_path_factory):
 @pytest.fixture
 def guarded(champion):
     with LiveChampion(champion, poll_seconds=3600) as live:
-        yield TestClient(make_app(live, token="sixteen letters!"))
+        yield TestClient(make_app(live, token="sixteen-letters!"))
 
 
 def test_answers_are_those_of_the_library(client, champion):
@@ -269,8 +269,9 @@ def test_a_stop_lets_a_request_under_way_end(served, tmp_path):
 
 def test_without_the_token_only_health_is_told(guarded):
     assert guarded.get("/healthz").status_code == guarded.get("/readyz").status_code == 200
-    right = {"Authorization": "Bearer sixteen letters!"}
-    for wrong in ({}, {"Authorization": "Bearer sixteen letters"}, {"Authorization": "Basic sixteen letters!"}):
+    assert guarded.head("/healthz").status_code == guarded.head("/readyz").status_code == 200
+    right = {"Authorization": "Bearer sixteen-letters!"}
+    for wrong in ({}, {"Authorization": "Bearer sixteen letters"}, {"Authorization": "Basic sixteen-letters!"}):
         for path in ("/version", "/metrics", "/openapi.json", "/nowhere"):
             found = guarded.get(path, headers=wrong)
             assert (found.status_code, found.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -287,11 +288,17 @@ def test_beyond_this_machine_it_listens_with_a_token_alone(tmp_path):
         required_token(ServingSettings(host=host), "serving") is None for host in ("127.0.0.1", "::1", "localhost")
     )
     file = tmp_path / "token"
-    file.write_text("sixteen letters!\n")
-    assert required_token(ServingSettings(host="0.0.0.0", token_file=file), "serving") == "sixteen letters!"  # noqa: S104
+    file.write_text("sixteen-letters!\n")
+    assert required_token(ServingSettings(host="0.0.0.0", token_file=file), "serving") == "sixteen-letters!"  # noqa: S104
     file.write_text("short\n")
     with pytest.raises(ConfigurationError, match="fewer than 16"):
         required_token(ServingSettings(token_file=file), "serving")
+    for wrong in ("sechzehn-Zeichen-ä", "two words of sixteen"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigurationError, match="no HTTP header"):
+            required_token(ServingSettings(token_file=file), "serving")
+    with pytest.raises(ConfigurationError, match="no HTTP header"):
+        required_token(ServingSettings(token="sechzehn-Zeichen-ä"), "serving")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         required_token(ServingSettings(token_file=tmp_path / "none"), "serving")
 
