@@ -1,5 +1,6 @@
 """Metrics of runs as a process that Prometheus reads, or as a file for node_exporter."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -53,11 +54,15 @@ def make_app(settings: Settings, token: str | None) -> ASGIApp:
     return TokenOnly(app, token=token) if token else app
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, say: Callable[[str], None] = lambda address: None) -> None:
     """Answer until SIGTERM or SIGINT.
 
+    Args:
+        say: told the address once others can connect to it.
     Raises: ConfigurationError if it cannot listen there, or others than this machine could ask and no token is set.
     """
     app = make_app(settings, required_token(settings.metrics, "metrics"))
     with listener(settings.metrics.host, settings.metrics.port, "metrics") as socket:
+        host = f"[{settings.metrics.host}]" if ":" in settings.metrics.host else settings.metrics.host
+        say(f"http://{host}:{socket.getsockname()[1]}/metrics")
         uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning")).run(sockets=[socket])

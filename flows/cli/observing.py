@@ -61,7 +61,7 @@ def metrics(
     if out is not None:
         metering.write(settings, out)
         return
-    metering.serve(settings)
+    metering.serve(settings, say=lambda address: screen.out.print(f"Metrics: {address}"))
 
 
 def note_unchanged(store: "ObjectStore", settings: Settings, plan: "Plan") -> None:

@@ -38,7 +38,7 @@ class Processes:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.2):
             for process in psutil.process_iter(["cmdline"]):
                 self.seen.add(" ".join(process.info["cmdline"] or ()))
 
