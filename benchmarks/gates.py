@@ -24,8 +24,9 @@ from scipy.stats import binomtest
 
 from restill import power
 from restill.gates import Answer, speed
-from restill.measurements import Measurements, latency, predictions
-from restill.measurements.latency import Artifact
+from restill.measurements import Measurements, predictions
+from restill.measurements.latency import measuring
+from restill.measurements.latency.records import Artifact
 from restill.settings import GateSettings, LatencySettings
 
 PAIRS = (2_000, 10_000)
@@ -108,7 +109,7 @@ def count(
     started = time.monotonic()
     for number in range(1, asked.runs + 1):
         for attempt in range(asked.attempts):
-            found, _timings = latency.measure(
+            found, _timings = measuring.measure(
                 challenger,
                 champion,
                 pairs,

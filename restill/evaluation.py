@@ -10,9 +10,10 @@ import numpy as np
 from restill.errors import ConfigurationError
 from restill.logits import LogitsStore
 from restill.manifests import Calibration, Manifest
-from restill.measurements import Accuracy, Latency, Measurements, SplitUse, accuracy, invariances, latency
+from restill.measurements import Accuracy, Latency, Measurements, SplitUse, accuracy, invariances
 from restill.measurements.accuracy import Comparison, Predictions
-from restill.measurements.latency import Artifact, Timings
+from restill.measurements.latency import measuring
+from restill.measurements.latency.records import Artifact, Timings
 from restill.measurements.rows import Rows, read_rows
 from restill.serving import PairModel
 from restill.settings import GateSettings, Settings
@@ -76,7 +77,7 @@ def time_artifacts(
     challenger: Candidate, champion: Candidate | None, rows: Rows, settings: Settings, *, factor: int = 1
 ) -> tuple[Latency, Timings]:
     """Time both artifacts on this machine."""
-    return latency.measure(
+    return measuring.measure(
         challenger.artifact,
         champion.artifact if champion else None,
         timed_pairs(rows),

@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from restill import evaluation, gates
 from restill.errors import ConfigurationError, IntegrityError, VersionNotFound
 from restill.gates import Verdict
-from restill.measurements import latency, predictions
+from restill.measurements import predictions
+from restill.measurements.latency.records import Timings
+from restill.measurements.latency.summary import summarise_again
 from restill.registry import Registry
 from restill.settings import GateSettings
 from restill.verdicts import stored_verdicts
@@ -65,7 +67,7 @@ def replay(verdict: Verdict, registry: Registry, limits: GateSettings) -> Verdic
     content = registry.evidence(version, "predictions", measured.predictions_sha256)
     rows, answers = predictions.from_parquet(content, f"The predictions of version {version[:12]}")
     try:
-        timings = latency.Timings.parse(registry.evidence(version, "timings", measured.timings_sha256))
+        timings = Timings.parse(registry.evidence(version, "timings", measured.timings_sha256))
     except ValueError as error:
         raise IntegrityError(
             f"The timings of version {version[:12]} are none: {error}", hint="Restore the object from a backup."
@@ -73,7 +75,7 @@ def replay(verdict: Verdict, registry: Registry, limits: GateSettings) -> Verdic
     again = measured.model_copy(
         update={
             **evaluation.quality(rows, answers, limits),
-            "latency": latency.summarise_again(timings, measured.latency, confidence=limits.confidence),
+            "latency": summarise_again(timings, measured.latency, confidence=limits.confidence),
         }
     )
     return gates.judge(again, limits)

@@ -4,7 +4,9 @@ from restill import evaluation, storage
 from restill.errors import MeasurementFailed
 from restill.evaluation import Candidate, Timer
 from restill.measurements import Latency
-from restill.measurements.latency import Timings, orders, summarise
+from restill.measurements.latency import orders
+from restill.measurements.latency.records import Timings
+from restill.measurements.latency.summary import summarise
 from restill.measurements.rows import Rows
 from restill.registry import Registry
 from restill.settings import Settings

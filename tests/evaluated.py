@@ -9,7 +9,7 @@ from restill.evaluation import Evaluation
 from restill.manifests import Calibration, FileEntry, Lineage, make_manifest
 from restill.measurements import Interval, Invariance, Latency, LatencyArm, Measurements, SplitUse
 from restill.measurements.accuracy import Predictions
-from restill.measurements.latency import Timings
+from restill.measurements.latency.records import Timings
 from restill.measurements.rows import Rows
 from restill.settings import GateSettings
 

@@ -20,7 +20,7 @@ from restill.settings import RegistrySettings
 from restill.storage import ObjectStore
 from restill.storage.embedded import EmbeddedServer
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
 
 
 def until(found: Callable[[], object], *, seconds: float, what: str) -> object:

@@ -12,8 +12,10 @@ from restill.storage import ObjectStore
 class Watcher(threading.Thread):
     """Collects what was not whole."""
 
-    def __init__(self, store, folder):
+    def __init__(self, store, folder, *, pause=0.02):
+        """Look every `pause` seconds: that leaves the machine some time for those it watches."""
         super().__init__()
+        self._pause = pause
         self._registry = Registry(ObjectStore(store.connection), "default")
         self._folder = folder
         self._end = threading.Event()
@@ -26,7 +28,7 @@ class Watcher(threading.Thread):
             except Exception as error:  # noqa: BLE001 (whatever a reader meets is a finding)
                 self.wrong.append(repr(error))
             self.rounds += 1
-            self._end.wait(0.02)  # leaves the machine some time for those it watches
+            self._end.wait(self._pause)
 
     def _look(self):
         registry = self._registry

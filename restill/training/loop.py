@@ -216,8 +216,8 @@ class _Training:
         if self._pruner is not None and phase.pruning:
             # From here on the masks stand (`full`), or go on from where they were, also after a kill (`rising`).
             self._pruner.update(1.0 if phase.pruning == "full" else (number - 1) / phase.epochs)
-        # Seeded by the epoch, so that a resumed run sees the order it would have seen.
-        keras.utils.set_random_seed(settings.seed + overall)
+        # Seeded by the epoch, so that a resumed run sees the order it would have seen. Nothing else is seeded anew:
+        # that would make TensorFlow optimise its graphs again, seconds each time.
         order = np.random.default_rng([settings.seed, overall]).permutation(rows)
         for step in range(done.step + 1, steps + 1):
             batch = self._batch(self._corpus.train, order[(step - 1) * settings.batch_pairs :][: settings.batch_pairs])

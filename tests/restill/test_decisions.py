@@ -10,7 +10,7 @@ from restill.evaluation import Candidate, Evaluation
 from restill.gates import Verdict
 from restill.measurements import SplitUse
 from restill.measurements.accuracy import Predictions
-from restill.measurements.latency import Timings
+from restill.measurements.latency.records import Timings
 from restill.measurements.rows import Rows
 from restill.registry import Registry
 from restill.replay import last_verdict, replay

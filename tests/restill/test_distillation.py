@@ -17,7 +17,7 @@ from restill.serving import PairModel
 from restill.settings import DistillationSettings, Settings, StudentSettings, TeacherSettings
 
 SHARED = Path(__file__).parents[3] / "shared"
-PAIRS = 1800
+PAIRS = 1000
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ CRASH_SECONDS = 300  # until the server knows of a dead run: three heartbeats of
 @pytest.fixture(autouse=True)
 def champion_is_whole(stack, tmp_path):
     """A reader looks all the time and meets nothing that is not whole; in the end history and versions are."""
-    watcher = Watcher(stack.registry().store, tmp_path / "cache")
+    watcher = Watcher(stack.registry().store, tmp_path / "cache", pause=0.5)
     watcher.start()
     try:
         yield

@@ -4,8 +4,8 @@ import pytest
 from factories import write_student
 
 from restill.errors import MeasurementFailed
-from restill.measurements import latency
-from restill.measurements.latency import Artifact
+from restill.measurements.latency import measuring
+from restill.measurements.latency.records import Artifact
 from restill.serving import PairModel
 
 # Of two input widths: 8 and 16 tokens.
@@ -27,7 +27,7 @@ def artifacts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def slower(artifacts):
     """The large student against the small one."""
-    return latency.measure(artifacts["large"], artifacts["small"], PAIRS, **ORDER)
+    return measuring.measure(artifacts["large"], artifacts["small"], PAIRS, **ORDER)
 
 
 def test_a_slower_challenger_shows_in_the_ratio(slower):
@@ -55,7 +55,7 @@ def test_an_arm_says_all_that_gates_look_at(slower):
 
 
 def test_alone_there_is_no_ratio_but_a_control(artifacts):
-    found, timings = latency.measure(artifacts["small"], None, PAIRS, **ORDER)
+    found, timings = measuring.measure(artifacts["small"], None, PAIRS, **ORDER)
     assert found.champion is None
     assert found.p99_ratio is None
     assert found.control_p50_ratio is not None
@@ -70,5 +70,5 @@ def test_pairs_of_one_width_are_of_one_input_shape(artifacts):
 
 def test_an_artifact_that_cannot_be_loaded_fails_the_measurement(tmp_path):
     with pytest.raises(MeasurementFailed, match=r"control ended with code 1: .*student\.json") as failure:
-        latency.measure(Artifact(tmp_path, "student.tflite"), None, PAIRS, **ORDER)
+        measuring.measure(Artifact(tmp_path, "student.tflite"), None, PAIRS, **ORDER)
     assert "artifact is whole" in failure.value.hint

@@ -10,7 +10,8 @@ from registered import lineage
 
 from restill.errors import IntegrityError, MeasurementFailed
 from restill.manifests import Calibration
-from restill.measurements.latency import Process, Run, Timings, orders
+from restill.measurements.latency import orders
+from restill.measurements.latency.records import Process, Run, Timings
 from restill.registry import Registry
 
 PAIRS = [("turn on the light", "switch the light on"), ("灯", "开灯")]

@@ -8,7 +8,9 @@ import psutil
 import pytest
 
 from restill.errors import MeasurementFailed
-from restill.measurements.latency import Artifact, conduct, conducting
+from restill.measurements.latency import conducting
+from restill.measurements.latency.conducting import conduct
+from restill.measurements.latency.records import Artifact
 
 # Answers everything; {twist} comes before each answer.
 OBEDIENT = """

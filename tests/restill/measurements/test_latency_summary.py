@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from restill.measurements.latency import Process, Run, Timings, summarise
 from restill.measurements.latency.disturbance import find_disturbance
+from restill.measurements.latency.records import Process, Run, Timings
+from restill.measurements.latency.summary import summarise
 
 PROCESS = Process(cold_start_ms=1500.0, peak_memory_mb=90.0, pairs_per_second=4000.0)
 
