@@ -50,7 +50,7 @@ def prepare() -> None:
         defaults |= {
             "PREFECT_HOME": str(prefect_server.home(find_root())),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         }
     if not debug:
         # Runs log to Prefect; on the screen, steps print what a person needs.

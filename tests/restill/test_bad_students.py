@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import tensorflow as tf
 from factories import write_tiny_teacher
+from project_folder import drop_rows
 
-from restill import artifacts, batches, distillation, evaluation, gates, lineage, logits, sample, snapshots, teachers
+from restill import artifacts, batches, distillation, evaluation, gates, lineage, logits, snapshots, teachers
 from restill.evaluation import Candidate
 from restill.gates import Answer
 from restill.registry import Registry
@@ -56,10 +57,8 @@ class Bench:
             gates=LIMITS,
         )
         path = root / "pairs.csv"
-        with sample.write_drop("1", root / "drops").open(encoding="utf-8", newline="") as whole:
-            rows = [row for _, row in zip(range(3001), csv.reader(whole), strict=False)]
         with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows)
+            csv.writer(file).writerows(drop_rows("1")[:3001])
         assert batches.ingest_file(path, self.settings, store).outcome == "accepted"
         self.snapshot = snapshots.current(root)
         self.scores = logits.open_store(self.settings, store)

@@ -16,6 +16,7 @@ from restill.losses import HARD, SOFT
 from restill.settings import DistillationSettings, StudentSettings
 
 STUDENT = StudentSettings(kind="siamese-lstm", embedding_size=8, hidden_size=8, max_tokens=6, dropout=0.0)
+QUICK = STUDENT.model_copy(update={"kind": "static"})  # where it does not matter who learns
 
 
 def pairs(number, *, labels="all", seed=0, offset=0):
@@ -65,7 +66,7 @@ def test_a_student_learns_what_labels_and_teacher_say(tmp_path):
 
 @pytest.mark.parametrize("labels", ["none", "one class"])
 def test_pairs_without_labels_or_with_one_class_train(tmp_path, labels):
-    trained = training.distill(corpus(labels=labels), STUDENT, settings(epochs=2), tmp_path)
+    trained = training.distill(corpus(labels=labels), QUICK, settings(epochs=2), tmp_path)
     assert all(np.isfinite(epoch.validation_loss) for epoch in trained.history)
 
 
@@ -74,7 +75,7 @@ def test_pairs_without_labels_or_with_one_class_train(tmp_path, labels):
 )
 def test_every_loss_trains(tmp_path, hard, soft):
     chosen = settings(epochs=3, hard_loss=hard, soft_losses={soft: 1.0}, temperature=1.0)
-    trained = training.distill(corpus(), STUDENT, chosen, tmp_path)
+    trained = training.distill(corpus(), QUICK, chosen, tmp_path)
     assert trained.history[-1].train_loss < trained.history[0].train_loss
 
 
@@ -100,7 +101,7 @@ def test_a_cross_encoder_teaches_by_its_logits(tmp_path):
 
 def test_pseudo_labels_come_first_and_labels_second(tmp_path):
     chosen = settings(schedule="pseudo-label", epochs=3)
-    trained = training.distill(corpus(labels="some"), STUDENT, chosen, tmp_path)
+    trained = training.distill(corpus(labels="some"), QUICK, chosen, tmp_path)
     assert [epoch.phase for epoch in trained.history] == ["teacher"] * 3 + ["labels"] * 3
     assert trained.best_epoch > 3
 
@@ -117,14 +118,14 @@ def test_a_pruned_student_has_that_share_of_zeros_and_still_works(tmp_path):
 
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
-    trained = training.distill(corpus(), STUDENT, settings(epochs=40, patience=2), tmp_path)
+    trained = training.distill(corpus(), QUICK, settings(epochs=40, patience=2), tmp_path)
     assert len(trained.history) < 40
     assert len(trained.history) - trained.best_epoch == 2
 
 
 def test_the_weights_returned_are_those_of_the_best_epoch(tmp_path):
     data = corpus()
-    trained = training.distill(data, STUDENT, settings(epochs=8, learning_rate=0.2), tmp_path)
+    trained = training.distill(data, QUICK, settings(epochs=8, learning_rate=0.2), tmp_path)
     sides = np.concatenate([data.validation.a, data.validation.b])
     vectors = trained.encoder(data.sentences.ids[sides], training=False).numpy()
     cosines = (vectors[:200] * vectors[200:]).sum(axis=1)
@@ -138,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_pairs(tmp_path):
     data = corpus()
     data.train.scores[137] = np.nan
     with pytest.raises(TrainingFailed, match=r"not finite at epoch 1, step \d+ \(pairs 0{20}") as caught:
-        training.distill(data, STUDENT, settings(soft_losses={"kd": 1.0}), tmp_path)
+        training.distill(data, QUICK, settings(soft_losses={"kd": 1.0}), tmp_path)
     assert "none, it was the first epoch" in str(caught.value)
 
 
@@ -169,19 +170,19 @@ def test_a_run_killed_inside_an_epoch_goes_on_there_and_ends_like_an_undisturbed
 
 @pytest.mark.parametrize("step", [18, 24])  # inside an epoch of 12 steps, and after its last one
 def test_a_run_stopped_at_its_ceiling_goes_on_after_that_step(tmp_path, step):
-    quick, chosen = STUDENT.model_copy(update={"kind": "static"}), settings(epochs=2)
+    chosen = settings(epochs=2)
 
     def stop(done, total, what):
         if done == step:
             raise CeilingReached("enough")
 
     with pytest.raises(CeilingReached):
-        training.distill(corpus(), quick, chosen, tmp_path / "stopped", progress=stop)
+        training.distill(corpus(), QUICK, chosen, tmp_path / "stopped", progress=stop)
     steps = []
     resumed = training.distill(
-        corpus(), quick, chosen, tmp_path / "stopped", progress=lambda done, total, what: steps.append(done)
+        corpus(), QUICK, chosen, tmp_path / "stopped", progress=lambda done, total, what: steps.append(done)
     )
-    undisturbed = training.distill(corpus(), quick, chosen, tmp_path / "whole")
+    undisturbed = training.distill(corpus(), QUICK, chosen, tmp_path / "whole")
     assert steps == [*range(step + 1, 25), 1]  # the last is "done"
     assert len(resumed.history) == len(undisturbed.history)
     assert resumed.history[-1].train_loss == pytest.approx(undisturbed.history[-1].train_loss, rel=0.02)
@@ -195,7 +196,7 @@ def test_a_run_killed_while_fine_tuning_does_not_repeat_what_came_before(tmp_pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.distill(corpus(), STUDENT, chosen, tmp_path, after_epoch=stop)
-    resumed = training.distill(corpus(), STUDENT, chosen, tmp_path)
+        training.distill(corpus(), QUICK, chosen, tmp_path, after_epoch=stop)
+    resumed = training.distill(corpus(), QUICK, chosen, tmp_path)
     assert resumed.resumed_at == 3
     assert [epoch.phase for epoch in resumed.history] == ["teacher"] * 2 + ["labels"] * 2
