@@ -35,7 +35,12 @@ class Encoder:
         Raises: IntegrityError if the file is not a model with one int32 input and one float output.
         """
         self.steps = steps
-        self._path = path
+        # Read once: what answers must not change, or be gone, with a file that somebody cleans up or writes to.
+        try:
+            self._model = path.read_bytes()
+        except OSError as error:
+            raise IntegrityError(f"{path} cannot be read: {error}.", hint="Retrain, or roll back.") from error
+        self._path = path  # named in errors
         self._threads = threads
         self._start_anew()
         _encoders.add(self)
@@ -104,7 +109,7 @@ class Encoder:
     def _run(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return vectors for ids of a shape that an interpreter is kept for, or made for now. Needs the lock."""
         shape = ids.shape
-        prepared = self._prepared.pop(shape, None) or _Prepared.of(self._path, shape, self._threads)
+        prepared = self._prepared.pop(shape, None) or _Prepared.of(self._model, self._path, shape, self._threads)
         self._prepared[shape] = prepared  # last in order: the first is the one longest unused
         if len(self._prepared) > _KEPT:
             del self._prepared[next(iter(self._prepared))]
@@ -136,13 +141,13 @@ class _Prepared:
     returns: int  # number of the output tensor
 
     @classmethod
-    def of(cls, path: Path, shape: tuple[int, int], threads: int) -> "_Prepared":
-        """Load a file for inputs of a shape.
+    def of(cls, model: bytes, path: Path, shape: tuple[int, int], threads: int) -> "_Prepared":
+        """Load a model that was read from a file for inputs of a shape.
 
         Raises: IntegrityError if the file cannot be run or has not one int32 input and one float output.
         """
         try:
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter = Interpreter(model_content=model, num_threads=threads)
             inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
             if [tensor["dtype"] for tensor in (*inputs, *outputs)] != [np.int32, np.float32]:
                 raise IntegrityError(

@@ -192,7 +192,7 @@ def silent(registered):
 def test_registering_again_changes_nothing_and_keeps_what_a_person_paused(registered, silent, monkeypatch):
     monkeypatch.setenv("RESTILL_NOTIFICATIONS__BLOCK", "custom-webhook/desk")
     before = all_automations()
-    assert len(before) == 5
+    assert len(before) == 6
     assert all(found.trigger.match.root for found in before.values())
     with get_client(sync_client=True) as client:
         client.pause_automation(before[automations.FAILED].id)

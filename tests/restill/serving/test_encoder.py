@@ -137,6 +137,20 @@ def test_what_is_no_model_is_an_integrity_error(tmp_path, content):
         Encoder(path, steps=STEPS, threads=1)
 
 
+def test_a_file_that_is_damaged_or_gone_after_loading_changes_nothing(artifact, tmp_path):
+    folder, _, file = artifact
+    path = tmp_path / "student.tflite"
+    path.write_bytes((folder / file).read_bytes())
+    loaded, untouched = Encoder(path, steps=STEPS, threads=1), _encoder(artifact)
+    loaded.embed(_sentences(2))
+    path.write_bytes(b"\0" * 100)
+    path.unlink()
+    sentences = _sentences(40)  # of other shapes than any before
+    np.testing.assert_array_equal(loaded.embed(sentences), untouched.embed(sentences))
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        Encoder(path, steps=STEPS, threads=1)
+
+
 def test_tokens_are_cut_and_padded():
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
