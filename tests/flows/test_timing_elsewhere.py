@@ -1,5 +1,6 @@
 """Latency measured by a worker of a Prefect pool, which is a real process with a folder of its own."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from factories import write_student
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from registered import lineage
 
@@ -69,6 +71,13 @@ def candidates(registry, settings, tmp_path_factory):
     return made
 
 
+@pytest.fixture
+def undeployed(prefect_server):
+    """Take away what other modules may have registered on the session's server."""
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+        client.delete_deployment(client.read_deployment_by_name("time-artifacts/latency").id)
+
+
 @pytest.fixture(scope="module")
 def deployment(prefect_server):
     """Register the deployments and make their pools; no worker runs yet."""
@@ -110,6 +119,7 @@ def left(registry):
     return [found.key for found in registry.store.list(orders.ROOT)]
 
 
+@pytest.mark.usefixtures("undeployed")
 def test_without_a_deployment_or_a_server_it_is_said_what_to_do(settings, registry, candidates):
     with pytest.raises(ConfigurationError, match="no deployment time-artifacts/latency") as refusal:
         timer(settings)(*candidates, ROWS, settings)
