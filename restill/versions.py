@@ -220,7 +220,9 @@ class Versions:
             path = home / entry.path
             if path.is_file() and path.stat().st_size == entry.bytes and _sha256(path) == entry.sha256:
                 return
-            self.store.download(self.layout.blob(entry.sha256), path, sha256=entry.sha256, progress=progress)
+            self.store.download(
+                self.layout.blob(entry.sha256), path, sha256=entry.sha256, size=entry.bytes, progress=progress
+            )
 
         home.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=PARALLEL) as pool:

@@ -13,7 +13,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -132,37 +132,64 @@ class ObjectStore:
         path: Path,
         *,
         sha256: str | None = None,
+        size: int | None = None,
         progress: Callable[[int], None] | None = None,
+        parts: Parts = PARTS,
     ) -> None:
         """Stream an object to `path`, which appears whole or not at all; a broken stream is resumed.
 
         Args:
             sha256: hex digest the bytes must have.
-            progress: called with the number of bytes of each chunk that arrived.
+            size: bytes, where known: a large object then comes in several streams at once.
+            progress: called with the number of bytes of each chunk that arrived, from several threads.
+            parts: from what size on, and how many streams.
         Raises: IntegrityError naming key, expected and found digest; ObjectNotFound; StorageUnreachable.
         """
+        tell = progress or (lambda moved: None)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-        digest = hashlib.sha256()
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         try:
-            with part.open("wb") as file, ThreadPoolExecutor(max_workers=1) as hashing:
-                hashed: Future[None] | None = None
-                for chunk in self._chunks(key):
-                    if hashed is not None:
-                        hashed.result()
-                    hashed = hashing.submit(digest.update, chunk)  # while this one is written and the next one arrives
-                    file.write(chunk)
-                    if progress is not None:
-                        progress(len(chunk))
-            if sha256 is not None and digest.hexdigest() != sha256:
+            if size is not None and size > parts.threshold_bytes:
+                found = self._download_parts(key, partial, size, tell, parts)
+            else:
+                digest = hashlib.sha256()
+                with partial.open("wb") as file:
+                    for chunk in self._chunks(key):
+                        digest.update(chunk)
+                        file.write(chunk)
+                        tell(len(chunk))
+                found = digest.hexdigest()
+            if sha256 is not None and found != sha256:
                 raise IntegrityError(
-                    f"{self.uri(key)} does not hold the promised bytes: "
-                    f"expected SHA-256 {sha256}, found {digest.hexdigest()}.",
+                    f"{self.uri(key)} does not hold the promised bytes: expected SHA-256 {sha256}, found {found}.",
                     hint="The stored object was damaged or replaced. Restore it, or promote another version.",
                 )
-            part.replace(path)
+            partial.replace(path)
         finally:
-            part.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
+
+    def _download_parts(self, key: str, path: Path, size: int, tell: Callable[[int], None], parts: Parts) -> str:
+        """Write an object of a known size to a new file, and return the hex SHA-256 of what the file then holds."""
+        path.touch(exist_ok=False)
+
+        def bring(start: int) -> None:
+            with path.open("r+b") as file:
+                file.seek(start)
+                for chunk in self._chunks(key, start=start, end=min(start + parts.part_bytes, size)):
+                    file.write(chunk)
+                    tell(len(chunk))
+
+        digest = hashlib.sha256()
+        with ThreadPoolExecutor(max_workers=parts.parallel) as pool, path.open("rb") as file:
+            coming = [pool.submit(bring, start) for start in range(0, size, parts.part_bytes)]
+            try:
+                for part in coming:
+                    part.result()
+                    digest.update(file.read(parts.part_bytes))  # while later ones arrive
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return digest.hexdigest()
 
     def digest(self, key: str) -> str:
         """Return the hex SHA-256 of a stored object's bytes, read as a stream.
@@ -437,29 +464,29 @@ class ObjectStore:
     def _full(self, key: str) -> str:
         return f"{self.connection.prefix}/{key}" if self.connection.prefix else key
 
-    def _chunks(self, key: str) -> Iterator[bytes]:
-        """Yield an object's bytes; a stream that breaks is taken up where it broke."""
-        offset = attempts = 0
+    def _chunks(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield an object's bytes, up to `end` if that is given; a stream that breaks is taken up where it broke."""
+        offset, attempts = start, 0
         while True:
-            start = offset
+            before = offset
             try:
-                for chunk in self._stream(key, offset=offset):
+                for chunk in self._stream(key, offset, end):
                     offset += len(chunk)
                     yield chunk
                 return
             except AnswerBroken:
-                attempts = 0 if offset > start else attempts + 1  # a large file may meet more breaks than that
+                attempts = 0 if offset > before else attempts + 1  # a large file may meet more breaks than that
                 if attempts == READ_ATTEMPTS:
                     raise
 
-    def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
+    def _stream(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
+        bucket, full = self.connection.bucket, self._full(key)
         with self._refusals.translated("read", key):
-            if offset:
-                answer = self._client.get_object(
-                    Bucket=self.connection.bucket, Key=self._full(key), Range=f"bytes={offset}-"
-                )
+            if start or end is not None:
+                wanted = f"bytes={start}-{'' if end is None else end - 1}"
+                answer = self._client.get_object(Bucket=bucket, Key=full, Range=wanted)
             else:
-                answer = self._client.get_object(Bucket=self.connection.bucket, Key=self._full(key))
+                answer = self._client.get_object(Bucket=bucket, Key=full)
             body: StreamingBody = answer["Body"]
             with contextlib.closing(body):
                 yield from body.iter_chunks(CHUNK_BYTES)

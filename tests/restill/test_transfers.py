@@ -120,6 +120,24 @@ def test_a_download_is_resumed_after_more_breaks_than_a_small_file_may_have(stor
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
+def test_a_large_download_comes_in_several_streams_each_taken_up_where_it_broke(store, file, tmp_path):
+    store.create("blob", file)
+    given = {"sha256": sha256(file), "size": SIZE, "parts": PARTS}
+    broken = once_each(TRUNCATED, lambda command, path: command == "GET")
+    moved = []
+    with faulty(store, broken) as (proxy, own):
+        own.store.download("blob", tmp_path / "again", progress=moved.append, **given)
+    assert (tmp_path / "again").read_bytes() == file.read_bytes()
+    assert sum(moved) == SIZE
+    assert len(proxy.seen) > 3
+    with faulty(store, lambda command, path: ERROR) as (_, own), pytest.raises(StorageUnreachable, match="injected"):
+        own.store.download("blob", tmp_path / "none", **given)
+    for wrong in ({"sha256": "0" * 64}, {"size": SIZE - 1}, {"size": SIZE + PART}):
+        with pytest.raises((IntegrityError, StorageUnreachable)):
+            store.download("blob", tmp_path / "none", **(given | wrong))
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("file", "again")] == []
+
+
 def test_a_large_object_is_copied_and_touched_in_parts(store, file, monkeypatch):
     monkeypatch.setattr(type(store), "copying", TransferConfig(multipart_threshold=PART, multipart_chunksize=PART))
     store.create("blob", file)
