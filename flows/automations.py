@@ -109,7 +109,7 @@ def _wanted(client: SyncPrefectClient, settings: Settings) -> Iterator[Automatio
         ],
     )
     yield _dead_runs()
-    yield _unbegun_runs(timedelta(seconds=settings.stack.pending_seconds))
+    yield _unbegun_runs(settings.stack.pending_seconds)
     if settings.notifications.block is not None:
         block = _block(client, settings.notifications.block)
         yield _told(settings, block)
@@ -141,47 +141,45 @@ def _of_our_runs(**conditions: Any) -> EventTrigger:
 
 def _dead_runs() -> AutomationCore:
     beat = max(get_current_settings().flows.heartbeat_frequency or 0, _HEARTBEAT_SECONDS)
-    silence = timedelta(seconds=MISSED_HEARTBEATS * beat)
-    return AutomationCore(
+    silence = MISSED_HEARTBEATS * beat
+    return _crashed_without(
+        {"heartbeat", *_ENDS},
+        after="heartbeat",
+        seconds=silence,
         name=DEAD,
         description=f"A run whose process or machine is gone would stay Running for ever. One that was heard of and "
-        f"then not for {silence.seconds} s ({MISSED_HEARTBEATS} heartbeats) has crashed.",
-        trigger=_of_our_runs(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in _ENDS)},
-            posture=Posture.Proactive,
-            within=silence,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name="Crashed",
-                state=StateType.CRASHED,
-                message=f"Nothing was heard of this run for {silence.seconds} s: its process or its machine is gone, "
-                "or cut off. The next run goes on from what it finished.",
-            )
-        ],
+        f"then not for {silence} s ({MISSED_HEARTBEATS} heartbeats) has crashed.",
+        message=f"Nothing was heard of this run for {silence} s: its process or its machine is gone, or cut off. The "
+        "next run goes on from what it finished.",
     )
 
 
-def _unbegun_runs(patience: timedelta) -> AutomationCore:
-    return AutomationCore(
+def _unbegun_runs(seconds: int) -> AutomationCore:
+    return _crashed_without(
+        {*_BEGINNINGS, *_ENDS},
+        after="Pending",
+        seconds=seconds,
         name=UNBEGUN,
         description="A run whose worker died before it began has no heartbeat and would stay Pending for ever. It has "
-        f"crashed after {patience.total_seconds():.0f} s (stack.pending_seconds).",
+        f"crashed after {seconds} s (stack.pending_seconds).",
+        message=f"A worker claimed this run and did not begin it within {seconds} s. The next run does the work.",
+    )
+
+
+def _crashed_without(
+    expected: set[str], *, after: str, seconds: int, name: str, description: str, message: str
+) -> AutomationCore:
+    """Return what marks a run Crashed that none of the expected events came from in time after another event."""
+    return AutomationCore(
+        name=name,
+        description=description,
         trigger=_of_our_runs(
-            after={"prefect.flow-run.Pending"},
-            expect={f"prefect.flow-run.{state}" for state in (*_BEGINNINGS, *_ENDS)},
+            after={f"prefect.flow-run.{after}"},
+            expect={f"prefect.flow-run.{event}" for event in expected},
             posture=Posture.Proactive,
-            within=patience,
+            within=timedelta(seconds=seconds),
         ),
-        actions=[
-            ChangeFlowRunState(
-                name="Crashed",
-                state=StateType.CRASHED,
-                message=f"A worker claimed this run and did not begin it within {patience.total_seconds():.0f} s. The "
-                "next run does the work.",
-            )
-        ],
+        actions=[ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=message)],
     )
 
 
