@@ -61,7 +61,7 @@ def metrics(
     if out is not None:
         metering.write(settings, out)
         return
-    metering.serve(settings, say=lambda address: screen.out.print(f"Metrics: {address}"))
+    metering.serve(settings, say=lambda address: screen.out.print(f"Metrics: {escape(address)}"))
 
 
 def note_unchanged(store: "ObjectStore", settings: Settings, plan: "Plan") -> None:

@@ -170,6 +170,12 @@ class ObjectStore:
 
     def _download_parts(self, key: str, path: Path, size: int, tell: Callable[[int], None], parts: Parts) -> str:
         """Write an object of a known size to a new file, and return the hex SHA-256 of what the file then holds."""
+        stored = self.head(key)
+        if stored is not None and stored.size != size:  # what is missing would else be a range that nobody can serve
+            raise IntegrityError(
+                f"{self.uri(key)} does not hold the promised bytes: expected {size:,}, found {stored.size:,}.",
+                hint="The stored object was damaged or replaced. Restore it, or promote another version.",
+            )
         path.touch(exist_ok=False)
 
         def bring(start: int) -> None:

@@ -12,6 +12,7 @@ from registered import register
 
 from restill.errors import IntegrityError, StorageUnreachable
 from restill.registry import Registry
+from restill.storage.objects import ObjectNotFound
 from restill.storage.transfers import Parts
 
 PART = 5 * 1024**2
@@ -130,11 +131,16 @@ def test_a_large_download_comes_in_several_streams_each_taken_up_where_it_broke(
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
     assert sum(moved) == SIZE
     assert len(proxy.seen) > 3
-    with faulty(store, lambda command, path: ERROR) as (_, own), pytest.raises(StorageUnreachable, match="injected"):
+    with (
+        faulty(store, lambda command, path: ERROR if command == "GET" else None) as (_, own),
+        pytest.raises(StorageUnreachable, match="injected"),
+    ):
         own.store.download("blob", tmp_path / "none", **given)
     for wrong in ({"sha256": "0" * 64}, {"size": SIZE - 1}, {"size": SIZE + PART}):
-        with pytest.raises((IntegrityError, StorageUnreachable)):
+        with pytest.raises(IntegrityError, match="does not hold the promised bytes"):
             store.download("blob", tmp_path / "none", **(given | wrong))
+    with pytest.raises(ObjectNotFound):
+        store.download("nothing", tmp_path / "none", **given)
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("file", "again")] == []
 
 
