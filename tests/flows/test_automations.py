@@ -189,7 +189,7 @@ def silent(registered):
     return run
 
 
-def test_registering_again_changes_nothing_and_keeps_what_a_person_paused(registered, silent, monkeypatch):
+def test_registering_again_changes_nothing_and_keeps_what_a_person_paused(registered, monkeypatch):
     monkeypatch.setenv("RESTILL_NOTIFICATIONS__BLOCK", "custom-webhook/desk")
     before = all_automations()
     assert len(before) == 6
@@ -218,7 +218,7 @@ def test_registering_again_changes_nothing_and_keeps_what_a_person_paused(regist
     assert set(all_automations()) == set(before)
 
 
-def test_a_file_dropped_in_is_ingested_and_starts_one_retrain(registered, project):
+def test_a_file_dropped_in_is_ingested_and_starts_one_retrain(registered, project, silent):
     """Its name is data: neither template, shell nor chat takes anything in it for their own."""
     path = project.drop("1", 300)
     fresh = path.rename(path.with_name(HOSTILE))
