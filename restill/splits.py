@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from restill import keys as hashing
 from restill.keys import Keys
@@ -166,6 +164,9 @@ class _Graph:
 
     @classmethod
     def of(cls, key_a: Keys, key_b: Keys) -> "_Graph":
+        from scipy.sparse import coo_array  # late: most runs split nothing
+        from scipy.sparse.csgraph import connected_components
+
         keys, places = _ranked(np.concatenate([key_a, key_b]))
         a, b = places[: len(key_a)], places[len(key_a) :]
         edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(len(keys), len(keys)))

@@ -91,6 +91,8 @@ class Processes:
             "CUDA_VISIBLE_DEVICES": self._devices[share % len(self._devices)] if self._devices else "",
             **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS"), threads),
             "TF_NUM_INTEROP_THREADS": "1",
+            # TensorFlow imports Keras otherwise, half of the seconds that a process takes to begin; teachers need none.
+            "TF_USE_LEGACY_KERAS": "1",
         }
         with self._log(share).open("w", encoding="utf-8") as log:
             process = subprocess.Popen(

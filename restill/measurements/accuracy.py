@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn import metrics
 
 from restill.measurements import Accuracy, Interval, McNemar, SliceComparison
 from restill.measurements.rows import Bools, Floats, Rows
@@ -72,6 +70,8 @@ def measure(predictions: Predictions, rows: Rows, *, reference: Floats | None = 
         rows: the pairs and their labels.
         reference: ``[pairs]``, the teacher's cosines, which Spearman's ρ is of where labels are not graded.
     """
+    from sklearn import metrics  # late, as SciPy below: a second to import, and most runs measure nothing
+
     labels, decisions = rows.labels, predictions.decisions
     absent = "a pair with label 1" if not labels.any() else "a pair with label 0" if labels.all() else None
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
@@ -105,6 +105,8 @@ def _spearman(cosines: Floats, targets: Floats | None) -> tuple[float | None, st
         return None, "labels are not graded, and there is no teacher's score"
     if np.ptp(cosines) == 0 or np.ptp(targets) == 0:
         return None, "all values are the same"
+    from scipy.stats import spearmanr
+
     return float(spearmanr(cosines, targets).statistic), None
 
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
-from scipy.stats import t as student
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from restill.measurements import Interval, McNemar
 
@@ -58,14 +57,14 @@ def expanded(confidence: float, clusters: float) -> float:
         interval.
     """
     degrees = max(clusters - 1, 1.0)
-    return float(norm.cdf(np.sqrt((degrees + 1) / degrees) * student.ppf(confidence, degrees)))
+    return float(ndtr(np.sqrt((degrees + 1) / degrees) * stdtrit(degrees, confidence)))
 
 
 def bootstrap_p_value(means: Floats, bound: float, clusters: float) -> float:
     """Return the one-sided p-value of "the true mean is at most `bound`", with the expansion of `expanded`."""
     share = (np.count_nonzero(means <= bound) + 1) / (len(means) + 1)  # never exactly 0
     degrees = max(clusters - 1, 1.0)
-    return float(student.sf(norm.isf(share) / np.sqrt((degrees + 1) / degrees), degrees))
+    return float(stdtr(degrees, ndtri(share) / np.sqrt((degrees + 1) / degrees)))
 
 
 def paired_difference(
@@ -107,6 +106,8 @@ def mcnemar(challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> McNem
         champion: ``[pairs]``, the same for the champion, on the same pairs.
     References: McNemar 1947, Psychometrika 12; the exact form is the sign test on the pairs that differ.
     """
+    from scipy.stats import binomtest  # late: it takes a second to import, and most runs judge nothing
+
     ours, theirs = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
     p_value = float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
     return McNemar(challenger_only=ours, champion_only=theirs, p_value=p_value)

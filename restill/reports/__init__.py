@@ -11,16 +11,12 @@ from typing import Any
 from restill.evaluation import Evaluation
 from restill.files import write_whole
 from restill.gates import Verdict
+from restill.ingest_reports import SECONDS_A_DAY
 from restill.manifests import Manifest
-from restill.reports.card import card, with_link
-from restill.reports.content import document
-from restill.reports.judged import Judged
-from restill.reports.page import page
+from restill.storage import ObjectStore
 
 PAGE = "report.html"
 CARD = "model_card.md"
-
-__all__ = ["Report", "with_link", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,29 @@ def write_report(
         training: the challenger's training report, with its epochs.
         champion: what it was compared with, if that is at hand: says what is new in the data since.
     """
+    # Late: what draws takes half a second to import, and most runs draw nothing.
+    from restill.reports.card import card
+    from restill.reports.content import document
+    from restill.reports.judged import Judged
+    from restill.reports.page import page
+
     written = document(Judged(verdict, evaluation, manifest, training, champion, datetime.now(UTC)))
     report = Report(folder / PAGE, page(written), card(written))
     write_whole(folder / CARD, report.markdown.encode())
     write_whole(report.path, report.html.encode())
     return report
+
+
+def with_link(markdown: str, uri: str, store: ObjectStore, *, seconds: int) -> str:
+    """Return a card whose first line leads to the page, without keys of the reader's own.
+
+    Args:
+        markdown: the card.
+        uri: the s3:// address of the page.
+        store: where it is.
+        seconds: how long the link holds; S3 allows 7 days.
+    """
+    link = store.presign(uri.removeprefix(store.uri()).lstrip("/"), seconds=seconds)
+    # Not the address as text: Prefect's page breaks no word, and lets it run across the column beside it.
+    first = f"[The whole report]({link}) (this link holds for {seconds / SECONDS_A_DAY:.3g} days)"
+    return f"{first}\n\n{markdown}"

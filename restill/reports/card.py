@@ -4,9 +4,7 @@ from restill.gates import Answer
 from restill.ingest_reports import as_text
 from restill.reports.blocks import Block, Document, Picture, Table, Words, cut
 from restill.reports.pictures import png_uri
-from restill.storage import ObjectStore
 
-SECONDS_A_DAY = 86_400
 _CELL_CHARACTERS = 2000  # of our own sentences: they may name many slices
 _PICTURE_CHARACTERS = 100_000  # a larger one is left to the page
 _EMPHASISED = (Answer.FAIL, Answer.INCONCLUSIVE, Answer.OFF)
@@ -20,21 +18,6 @@ def card(document: Document) -> str:
         for block in section.blocks:
             lines += _block(block)
     return "\n".join(lines) + "\n"
-
-
-def with_link(markdown: str, uri: str, store: ObjectStore, *, seconds: int) -> str:
-    """Return a card whose first line leads to the page, without keys of the reader's own.
-
-    Args:
-        markdown: the card.
-        uri: the s3:// address of the page.
-        store: where it is.
-        seconds: how long the link holds; S3 allows 7 days.
-    """
-    link = store.presign(uri.removeprefix(store.uri()).lstrip("/"), seconds=seconds)
-    # Not the address as text: Prefect's page breaks no word, and lets it run across the column beside it.
-    first = f"[The whole report]({link}) (this link holds for {seconds / SECONDS_A_DAY:.3g} days)"
-    return f"{first}\n\n{markdown}"
 
 
 def _text(text: str) -> str:

@@ -7,6 +7,7 @@ Light imports only, because serving loads this module.
 
 import base64
 import contextlib
+import functools
 import hashlib
 import http
 import ipaddress
@@ -23,8 +24,10 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions
+import botocore.session
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from botocore.loaders import Loader
 
 from restill.errors import AccessDenied, ConfigurationError, IntegrityError, StorageUnreachable
 from restill.storage import transfers
@@ -67,6 +70,12 @@ class ObjectInfo:
     etag: str = ""  # changes with the content; it is no digest of it
 
 
+@functools.cache
+def _descriptions() -> Loader:
+    """Return what reads the descriptions of AWS's services and keeps them: read anew, a client takes 0.1 s to make."""
+    return cast("Loader", botocore.session.get_session().get_component("data_loader"))
+
+
 class ObjectStore:
     """One bucket and prefix. Safe to share between threads; not between processes (make one in each)."""
 
@@ -91,7 +100,9 @@ class ObjectStore:
             proxies={} if endpoint and _is_loopback(endpoint) else None,
         )
         with self._refusals.translated("connect"), _plain_endpoint(endpoint):
-            self._client: S3Client = boto3.session.Session().client(
+            session = botocore.session.get_session()
+            session.register_component("data_loader", _descriptions())
+            self._client: S3Client = boto3.session.Session(botocore_session=session).client(
                 "s3",
                 endpoint_url=endpoint,
                 region_name=connection.region,

@@ -21,7 +21,7 @@ Reference = Callable[[Ids], Vectors]
 def reference(encoder: keras.Model) -> Reference:
     """Return the Keras model as a function of arrays, traced once for all shapes: run eagerly, an LSTM takes long."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def embed(ids: tf.Tensor) -> tf.Tensor:
         return encoder(ids, training=False)
 

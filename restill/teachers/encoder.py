@@ -165,9 +165,10 @@ class BertEncoder(tf.Module):
         self._pooler = Dense(weights, POOLER) if pooling in ("pooler", "pooler-tanh") else None
         self._classifier = Dense(weights, CLASSIFIER) if labels is not None else None
         matrix = tf.TensorSpec([None, None], tf.int32)
-        # One trace for all shapes: the signatures are as wide as they can be.
+        # One trace for all shapes: the signatures are as wide as they can be. AutoGraph would read all of this code for
+        # branches on tensors, which it does not have, for seconds.
         self._traced: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
-            self.compute, input_signature=[matrix, tf.TensorSpec([None], tf.int32), matrix]
+            self.compute, input_signature=[matrix, tf.TensorSpec([None], tf.int32), matrix], autograph=False
         )
 
     def __call__(

@@ -301,7 +301,8 @@ class _Training:
             tf.TensorSpec([], tf.float32),
         ]
 
-        @tf.function(input_signature=signature)
+        # AutoGraph would take seconds to read all code below for branches on tensors; there are none.
+        @tf.function(input_signature=signature, autograph=False)
         def train_step(
             ids: tf.Tensor, labels: tf.Tensor, scores: tf.Tensor, teacher: tf.Tensor, alpha: tf.Tensor
         ) -> tf.Tensor:
@@ -318,7 +319,7 @@ class _Training:
             norm = tf.linalg.global_norm([gradient for gradient in gradients if gradient is not None])
             return tf.cond(tf.math.is_finite(norm), learn, lambda: norm)
 
-        @tf.function(input_signature=signature)
+        @tf.function(input_signature=signature, autograph=False)
         def validate_step(
             ids: tf.Tensor, labels: tf.Tensor, scores: tf.Tensor, teacher: tf.Tensor, alpha: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:

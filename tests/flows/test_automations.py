@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -75,9 +76,10 @@ def start(command, folder, **environment):
 
 
 @pytest.fixture(scope="module")
-def server(project, tmp_path_factory):
+def server(project, prefect_database, tmp_path_factory):
     """Start a whole server: the one of the test harness has no triggers and actions."""
     folder = tmp_path_factory.mktemp("server")
+    shutil.copy(prefect_database, folder / "prefect.db")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

@@ -17,7 +17,7 @@ from restill.serving import PairModel
 from restill.settings import DistillationSettings, Settings, StudentSettings, TeacherSettings
 
 SHARED = Path(__file__).parents[3] / "shared"
-PAIRS = 1000
+PAIRS = 600
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_student_learns_from_a_real_teacher(tmp_path, store, data, teacher, te
         root=tmp_path,
         teacher=teacher,
         # Few pieces beyond the corpus's own: a teacher reads each of them.
-        student=StudentSettings(embedding_size=48, hidden_size=32, max_vocabulary=4000),
+        student=StudentSettings(embedding_size=48, hidden_size=32, max_vocabulary=2500),
         distillation=DistillationSettings(epochs=5, batch_pairs=64, learning_rate=0.004),
     )
     outcome = batches.ingest_file(file, settings, store)

@@ -200,7 +200,7 @@ FILES = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FILES)
 def test_any_file_is_refused_or_all_of_its_rows_are_accounted_for(tmp_path_factory, named):
     """From bytes on disk to partition and quarantine: every row that the reader tells of is in one of the two."""

@@ -153,7 +153,7 @@ def test_a_leak_would_be_seen():
 SENTENCES = st.integers(0, 12).map("s{}".format)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=15), min_size=1, max_size=4))
 def test_no_history_of_batches_leaks_or_moves_a_pair(batches):
     where, places = {}, Known.nothing()
