@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from restill.errors import RestillError, TeacherError
 from restill.logits import jobs, places
@@ -27,8 +27,11 @@ class ItemTeacher(Protocol):
     real_tokens: int
     padded_tokens: int
 
-    def encode_items(self, items: Sequence[Item]) -> Embeddings:
-        """Return float32 ``[n, dimension]``, a row per item."""
+    def tokenize(self, items: Sequence[Item]) -> Sequence[Any]:
+        """Return items as `encode_rows` takes them; called while other rows are encoded."""
+
+    def encode_rows(self, rows: Sequence[Any]) -> Embeddings:
+        """Return float32 ``[n, dimension]``, an output per row."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def work(
     """Compute and store shards of a plan until all of them are stored, by this worker or by others.
 
     A shard is encoded in one call, so its scores do not depend on how many workers there are. The next shard is
-    fetched and the last one is stored while one is computed.
+    fetched and tokenised and the last one is stored while one is computed.
 
     Args:
         plan_key: of the plan in the object store.
@@ -85,14 +88,17 @@ def work(
         ThreadPoolExecutor(1, thread_name_prefix="store") as storing,
     ):
         todo = _todo(plan, store, share=share, shares=shares)
-        coming = fetching.submit(next, todo, None)
+        coming = fetching.submit(_fetched, todo, None)
         going: Future[bool] | None = None
         try:
-            while (items := coming.result()) is not None:
-                coming = fetching.submit(next, todo, None)
-                teacher = teacher or _checked(load_teacher(), plan)
+            while (fetched := coming.result()) is not None:
+                items, rows = fetched
+                if teacher is None:
+                    teacher = _checked(load_teacher(), plan)
+                    rows = teacher.tokenize(items)
+                coming = fetching.submit(_fetched, todo, teacher)
                 before = Tokens(teacher.real_tokens, teacher.padded_tokens)
-                embeddings = teacher.encode_items(items)
+                embeddings = teacher.encode_rows(rows)
                 tokens = Tokens(teacher.real_tokens - before.real, teacher.padded_tokens - before.padded)
                 if going is not None:
                     stored[-1] = (*stored[-1][:2], going.result())  # no more than one waits to be stored
@@ -110,6 +116,12 @@ def work(
         late=sum(not won for _, _, won in stored),
         tokens=sum((tokens for _, tokens, won in stored if won), NO_TOKENS),
     )
+
+
+def _fetched(todo: Iterator[list[Item]], teacher: ItemTeacher | None) -> tuple[list[Item], Sequence[Any]] | None:
+    """Return the items of the next shard and, with a teacher, what it makes of them."""
+    items = next(todo, None)
+    return None if items is None else (items, teacher.tokenize(items) if teacher is not None else ())
 
 
 def order_of(shards: Sequence[str], *, share: int, shares: int) -> list[str]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Item: TypeAlias = str | tuple[str, str]
 """What a teacher reads at once: a bi-encoder a sentence, a cross-encoder a pair."""
 
-_Row: TypeAlias = tuple[Sequence[int], Sequence[int]]  # token ids, and a segment for each
+Row: TypeAlias = tuple[Sequence[int], Sequence[int]]
+"""An item as the encoder reads it: token ids, and a segment for each."""
 
 _TOKENIZED_AT_ONCE = 10_000
 
@@ -87,14 +88,20 @@ class Teacher:
 
         Raises: ValueError if an item is of the other kind.
         """
+        return self.encode_rows(self.tokenize(items))
+
+    def tokenize(self, items: Sequence[Item]) -> list[Row]:
+        """Return items as `encode_rows` takes them. A thread may do this while another one computes.
+
+        Raises: ValueError if an item is of the other kind.
+        """
         paired = self.kind == "cross-encoder"
-        rows: list[_Row] = [
+        return [
             # A sentence alone is segment 0, whatever its tokenizer says.
             (encoding.ids, encoding.type_ids if paired else [0] * len(encoding.ids))
             for part in self._tokenize(items)
             for encoding in part
         ]
-        return self._compute(rows)
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """Return the input embedding of each token, float32 ``[vocabulary, width]``.
@@ -127,7 +134,7 @@ class Teacher:
         after = special[::-1].index(0)
         head, tail = example.ids[:before], example.ids[len(special) - after :]
         segments = [0] * (before + 1 + after)
-        return self._compute([([*head, int(token), *tail], segments) for token in ids])
+        return self.encode_rows([([*head, int(token), *tail], segments) for token in ids])
 
     def _require(self, kind: str, wish: str, instead: str) -> None:
         if self.kind != kind:
@@ -144,8 +151,8 @@ class Teacher:
                 prompted.append(prompt + item if isinstance(item, str) else (prompt + item[0], item[1]))
             yield tokenizer.encode_batch(prompted)
 
-    def _compute(self, rows: Sequence[_Row]) -> npt.NDArray[np.float32]:
-        """Return the encoder's output per row, float32 ``[n, dimension]``, and count the tokens."""
+    def encode_rows(self, rows: Sequence[Row]) -> npt.NDArray[np.float32]:
+        """Return one output per row, float32 ``[n, dimension]``, in the order given, and count the tokens."""
         lengths = np.array([len(ids) for ids, _ in rows], np.int32)
         outputs = np.zeros((len(rows), self.dimension), np.float32)
         for batch in self._batches(lengths):

@@ -89,7 +89,10 @@ class StubTeacher:
         self.calls = 0
         self._before = before
 
-    def encode_items(self, items: Sequence[Item]) -> np.ndarray:
+    def tokenize(self, items: Sequence[Item]) -> Sequence[Item]:
+        return items
+
+    def encode_rows(self, items: Sequence[Item]) -> np.ndarray:
         self._before(self.calls)
         self.calls += 1
         self.encoded += items

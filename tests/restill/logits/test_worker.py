@@ -54,7 +54,7 @@ def test_one_worker_stores_everything_and_tells_how_far_it_is(plan, store, logit
     tally = logits.tally(plan.shards)
     assert (tally.shards, tally.items, tally.tokens) == (len(plan.shards), plan.total, report.tokens)
     items = sorted(teacher.encoded)
-    np.testing.assert_array_equal(logits.lookup(items), StubTeacher(plan.kind).encode_items(items))
+    np.testing.assert_array_equal(logits.lookup(items), StubTeacher(plan.kind).encode_rows(items))
 
 
 def test_no_teacher_is_loaded_when_all_is_there(plan, store):
@@ -130,8 +130,8 @@ def test_texts_that_were_removed_stop_a_worker(plan, store):
 
 def test_scores_that_are_not_finite_are_not_stored(plan, store):
     class Broken(StubTeacher):
-        def encode_items(self, items):
-            return np.full_like(super().encode_items(items), np.nan)
+        def encode_rows(self, items):
+            return np.full_like(super().encode_rows(items), np.nan)
 
     with pytest.raises(TeacherError, match="not finite"):
         do(plan, store, Broken(plan.kind))
