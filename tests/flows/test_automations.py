@@ -75,6 +75,12 @@ def start(command, folder, **environment):
         )
 
 
+def drain():
+    """Send what waits to be sent, and let go of the connections."""
+    APILogWorker.instance().drain()
+    EventsWorker.drain_all()
+
+
 @pytest.fixture(scope="module")
 def server(project, prefect_database, tmp_path_factory):
     """Start a whole server: the one of the test harness has no triggers and actions."""
@@ -96,11 +102,10 @@ def server(project, prefect_database, tmp_path_factory):
 
     try:
         until(is_ready, "the server", 400)
+        drain()  # what sends events stays with the server that it first met, and other tests may have had another
         with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
             yield url
-            # What waits to be sent goes before the server does: nobody would take it.
-            APILogWorker.instance().drain()
-            EventsWorker.drain_all()
+            drain()  # what waits to be sent goes before the server does: nobody would take it
     finally:
         kill(process)
 
