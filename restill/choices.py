@@ -1,6 +1,9 @@
-"""Everything that can be chosen by name, with a line on each."""
+"""Everything that can be chosen by name, with a line on each.
 
-from restill import embeddings, losses, students, training, vocabulary
+Imports are late: most kinds need TensorFlow, which takes seconds, and the others do not.
+"""
+
+from collections.abc import Callable
 
 _EXPORTS = {
     "litert": "float32 weights",
@@ -21,15 +24,45 @@ def choices(what: str) -> tuple[str, dict[str, str]]:
         what: students, tokens, embeddings, losses, schedules, exports or teachers.
     Raises: KeyError for anything else.
     """
-    hard = {name: f"labels: {loss.summary}" for name, loss in losses.HARD.items()}
-    soft = {name: f"teacher: {loss.summary}" for name, loss in losses.SOFT.items()}
-    listed: dict[str, tuple[str, dict[str, str]]] = {
-        "students": ("student.kind", {name: kind.summary for name, kind in students.KINDS.items()}),
-        "tokens": ("student.tokens", {name: kind.summary for name, kind in vocabulary.TOKENS.items()}),
-        "embeddings": ("student.embeddings", {name: source.summary for name, source in embeddings.SOURCES.items()}),
-        "losses": ("distillation.hard_loss, distillation.soft_losses", hard | soft),
-        "schedules": ("distillation.schedule", {name: plan.summary for name, plan in training.SCHEDULES.items()}),
-        "exports": ("student.exports", _EXPORTS),
-        "teachers": ("teacher.kind", _TEACHERS),
+    listed: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
+        "students": ("student.kind", _students),
+        "tokens": ("student.tokens", _tokens),
+        "embeddings": ("student.embeddings", _embeddings),
+        "losses": ("distillation.hard_loss, distillation.soft_losses", _losses),
+        "schedules": ("distillation.schedule", _schedules),
+        "exports": ("student.exports", _EXPORTS.copy),
+        "teachers": ("teacher.kind", _TEACHERS.copy),
     }
-    return listed[what]
+    setting, found = listed[what]
+    return setting, found()
+
+
+def _students() -> dict[str, str]:
+    from restill.students import KINDS
+
+    return {name: kind.summary for name, kind in KINDS.items()}
+
+
+def _tokens() -> dict[str, str]:
+    from restill.vocabulary import TOKENS
+
+    return {name: kind.summary for name, kind in TOKENS.items()}
+
+
+def _embeddings() -> dict[str, str]:
+    from restill.embeddings import SOURCES
+
+    return {name: source.summary for name, source in SOURCES.items()}
+
+
+def _losses() -> dict[str, str]:
+    from restill.losses import HARD, SOFT
+
+    hard = {name: f"labels: {loss.summary}" for name, loss in HARD.items()}
+    return hard | {name: f"teacher: {loss.summary}" for name, loss in SOFT.items()}
+
+
+def _schedules() -> dict[str, str]:
+    from restill.training import SCHEDULES
+
+    return {name: plan.summary for name, plan in SCHEDULES.items()}

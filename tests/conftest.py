@@ -26,7 +26,7 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(timeout_seconds=1)  # its folder is thrown away: nothing is to be waited for
 
 
 @pytest.fixture(scope="session")

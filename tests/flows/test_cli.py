@@ -109,7 +109,7 @@ def test_an_interrupt_is_said_and_leaves_130(project):
 def test_what_can_be_chosen_is_listed(project):
     listed = json.loads(project.restill("list", "losses", "--json").stdout)["choices"]
     assert {"bce", "contrastive", "kd", "embedding", "similarity-matrix"} <= set(listed)
-    assert_told(project.restill("list", "students"), 0, "siamese-lstm", "static", "bert")
+    assert_told(project.restill("list", "exports"), 0, "litert_int8", "weights in 8 bits")
     assert_told(project.restill("list", "nonsense"), 2, "students")
 
 

@@ -173,7 +173,7 @@ TEXTS = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["a", "b", "A"
 LABELS = st.one_of(st.none(), st.sampled_from(["0", "1", "0.0", "true", "0.5", "", "x", "2"]), st.text(max_size=3))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(TEXTS, TEXTS, LABELS), min_size=1, max_size=25), st.integers(1, 30))
 def test_no_row_is_lost_or_counted_twice(tmp_path_factory, rows, chunk):
     """Rows in = accepted + quarantined; accepted pairs are unique, and the quarantine holds rows as they came."""
