@@ -101,7 +101,9 @@ class ObjectStore:
         )
         with self._refusals.translated("connect"), _plain_endpoint(endpoint):
             session = botocore.session.get_session()
-            session.register_component("data_loader", _descriptions())
+            session.register_component("data_loader", descriptions := _descriptions())
+            # boto3 adds its own folder to them for every client, and a process may make clients for years.
+            descriptions.search_paths[:] = dict.fromkeys(descriptions.search_paths)
             self._client: S3Client = boto3.session.Session(botocore_session=session).client(
                 "s3",
                 endpoint_url=endpoint,
