@@ -4,14 +4,17 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from restill.errors import ConfigurationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# What a version means stands in the flow's docstring: Prefect takes the form's words from there.
+DataVersion = Annotated[str, Field(pattern="^[0-9a-f]{4,64}$", max_length=64)]
 
 _SHOWN = 60  # characters of a wrong value
 

@@ -7,7 +7,7 @@ from prefect import flow
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from flows.parameters import checked
+from flows.parameters import DataVersion, checked
 from flows.recorded import recorded
 from flows.score import score_missing
 from restill.approvals import Approval
@@ -31,7 +31,6 @@ from tasks.registry import load_challenger, load_champion, promote_challenger, r
 from tasks.snapshot import pull_snapshot
 from tasks.student import distill_student
 
-DataVersion = Annotated[str, Field(pattern="^[0-9a-f]{4,64}$", max_length=64)]
 Purpose = Annotated[str, Field(max_length=80)]
 
 MAX_OVERTAKEN = 3  # times a run judges again because another promotion came first

@@ -1,11 +1,14 @@
 """Fill the store of teacher scores: only what a data version lacks is computed, here or by workers elsewhere."""
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.states import Completed
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
+from flows.parameters import DataVersion, checked
 from flows.recorded import recorded
 from restill.logits import ScoreReport
 from restill.settings import Settings
@@ -14,10 +17,15 @@ from tasks.progress import run_name
 from tasks.snapshot import pull_snapshot
 from tasks.teacher import collect_scores, compute_share, plan_scoring, score_here, score_in_pool, score_on_dask
 
+Workers = Annotated[int, Field(ge=1, le=1000)]
 
-@flow(name="score", description=__doc__, flow_run_name=run_name("score"))
+
+@flow(name="score", description=__doc__, flow_run_name=run_name("score"), validate_parameters=False)
+@checked
 def score(
-    data_version: str | None = None, on: Literal["here", "pool", "dask"] | None = None, workers: int | None = None
+    data_version: DataVersion | SkipJsonSchema[None] = None,
+    on: Literal["here", "pool", "dask"] | SkipJsonSchema[None] = None,
+    workers: Workers | SkipJsonSchema[None] = None,
 ) -> Any:
     """Score every sentence (or pair) of a data version that has no score of the configured teacher yet.
 
@@ -25,7 +33,8 @@ def score(
 
     Args:
         data_version: this version of the data set, or the one that begins so; default: the one that data.dvc names.
-        on: who computes; default: as configured.
+        on: who computes. here: this machine; pool: workers of a Prefect work pool; dask: workers of a Dask cluster.
+            Default: as configured.
         workers: worker processes; default: as configured.
     """
     chosen = {name: value for name, value in {"on": on, "workers": workers}.items() if value is not None}

@@ -102,6 +102,7 @@ class Run:
     steps: dict[str, float] = field(default_factory=dict)
     rows: Rows = field(default_factory=Rows)
     scored: int = 0
+    trials: int = 0  # students that a search trained
     judged: list[Judged] = field(default_factory=list)
     data_version: str | None = None
     version: str | None = None
@@ -178,7 +179,7 @@ class Run:
             return "waiting"
         if self.judged or self.refused_files:
             return "refused"
-        return "done" if self.rows.read or self.scored else "unchanged"
+        return "done" if self.rows.read or self.scored or self.trials else "unchanged"
 
 
 @dataclass(frozen=True)

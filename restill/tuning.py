@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from restill.errors import ConfigurationError, TrainingFailed
+from restill.errors import CeilingReached, ConfigurationError, TrainingFailed
 from restill.logits import LogitsStore
 from restill.manifests import digest_json
 from restill.recipes import RECIPE_VERSION, training_key, word_vectors_digest
@@ -42,6 +42,7 @@ SECTIONS: dict[str, type[StudentSettings] | type[DistillationSettings]] = {
     "student": StudentSettings,
     "distillation": DistillationSettings,
 }
+STUDY_NAME = "^[a-z0-9][a-z0-9._-]{0,62}$"  # it names a folder
 _RANGE = re.compile(r"(?P<low>[-+0-9.eE]+):(?P<high>[-+0-9.eE]+)(?P<log>:log)?")
 
 # What the corpus and the first embeddings depend on: trials that agree in it share them.
@@ -101,6 +102,14 @@ def distribution(setting: str, text: str) -> optuna.distributions.BaseDistributi
     return optuna.distributions.CategoricalDistribution(values)
 
 
+def distributions(space: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Return what each setting is drawn from.
+
+    Raises: ConfigurationError as `distribution` does.
+    """
+    return {setting: distribution(setting, text) for setting, text in space.items()}
+
+
 def apply(settings: Settings, values: Mapping[str, Any]) -> Settings:
     """Return the settings with these values, checked.
 
@@ -128,7 +137,7 @@ def open_study(settings: Settings, name: str, *, create: bool = True) -> optuna.
 
     Raises: ConfigurationError if it is not there and shall not be made, or its name cannot be a folder's.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+    if not re.fullmatch(STUDY_NAME, name):
         raise ConfigurationError(
             f"{name!r} cannot be a study's name.", hint="Use lower-case letters, digits, dots, dashes."
         )
@@ -137,14 +146,17 @@ def open_study(settings: Settings, name: str, *, create: bool = True) -> optuna.
         raise ConfigurationError(f"There is no study {name!r} here.", hint=f"restill tune --study {name} starts one.")
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name=name,
         storage=f"sqlite:///{folder / 'trials.sqlite3'}",
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=settings.distillation.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
     )
+    # With the same seed, a search that is gone on with would draw what it drew at its beginning.
+    seed = (settings.distillation.seed + len(study.get_trials(deepcopy=False))) % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    return study
 
 
 def trials(study: optuna.Study) -> list[TrialRecord]:
@@ -189,7 +201,7 @@ def tune(
     Raises: ConfigurationError for a wrong space, if the study was begun with other data, teacher, configuration or
         values to draw from, or if another process is at it.
     """
-    distributions = {setting: distribution(setting, text) for setting, text in space.items()}
+    drawn_from = distributions(space)
     lock = filelock.FileLock(_folder(settings, study.study_name) / "lock")
     try:
         lock.acquire(timeout=0)
@@ -199,13 +211,14 @@ def tune(
             hint="Wait for it, or name another study with --study.",
         ) from error
     try:
-        _require_comparable(study, snapshot, logits, settings, distributions)
+        _require_comparable(study, snapshot, logits, settings, drawn_from)
         for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
+            shutil.rmtree(_folder(settings, study.study_name) / f"trial-{killed.number}", ignore_errors=True)
             if killed.params:
                 study.enqueue_trial(killed.params)
         for _ in range(new_trials):
-            trial = study.ask(distributions if _has_baseline(study) else {})
+            trial = study.ask(drawn_from if _has_baseline(study) else {})
             _run(trial, snapshot, logits, settings, study, progress)
             after_trial(_record(study.trials[trial.number]))
     finally:
@@ -302,6 +315,8 @@ def _run(
     except (TrainingFailed, ConfigurationError) as error:
         trial.set_user_attr("why", str(error))
         study.tell(trial, state=TrialState.FAIL)
+    except CeilingReached:  # not the trial's fault: like one that was killed, it is tried again
+        raise
     except Exception as error:
         trial.set_user_attr("why", repr(error))
         study.tell(trial, state=TrialState.FAIL)

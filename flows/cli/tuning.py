@@ -37,8 +37,7 @@ def tune(
 
     settings = load_settings()
     space = _space(over) if over else tuning.DEFAULT_SPACE
-    for setting, text in space.items():
-        tuning.distribution(setting, text)
+    tuning.distributions(space)
     if dry_run:
         screen.print_lines(
             f"{trials} trials of study {study} would draw", [f"{name} from {text}" for name, text in space.items()]

@@ -103,11 +103,8 @@ def prepare(
                     ids[new] = tokenize(tokenizer, [texts[place] for place in kept], max_tokens)
                     written[new] = True
         ids.flush()
-        mined = None
-        if mined_pairs and logits.kind == "bi-encoder":
-            embeddings, rows = logits.locate(digests)
-            mined = mine(embeddings, rows, np.flatnonzero(in_training), neighbours=mined_pairs, seed=seed)
-        extra = 0 if mined is None else len(mined.scores)
+        mined = _mine(logits, digests, np.flatnonzero(in_training), folder / "mined.bin", mined_pairs, seed)
+        extra = len(mined)
         for split in SPLITS:
             _write_pairs(snapshot, logits, digests, folder / split, split, extra=extra if split == "train" else 0)
         if np.isnan(Pairs.open(folder / "validation").labels).all():
@@ -116,8 +113,8 @@ def prepare(
                 hint="Ingest labelled pairs too: without them no threshold can be chosen.",
             )
         train = Pairs.open(folder / "train", writable=True)
-        if mined is not None and extra:
-            train.a[-extra:], train.b[-extra:], train.scores[-extra:] = mined.a, mined.b, mined.scores
+        if extra:
+            train.a[-extra:], train.b[-extra:], train.scores[-extra:] = mined["a"], mined["b"], mined["score"]
             train.labels[-extra:], train.pair_ids[-extra:] = np.nan, b"mined"
             train.flush()
         labelled = ~np.isnan(train.labels)
@@ -132,6 +129,28 @@ def prepare(
         teacher=PlattCalibration(facts["scale"], facts["bias"]),
         mined_pairs=facts["mined"],
     )
+
+
+def _mine(
+    logits: LogitsStore,
+    digests: NDArray[np.bytes_],
+    sentences: NDArray[np.int64],
+    file: Path,
+    neighbours: int,
+    seed: int,
+) -> NDArray[np.void]:
+    """Return the mined pairs, mapped from a file: there may be 16 times as many as sentences."""
+    kind = np.dtype([("a", "<i4"), ("b", "<i4"), ("score", "<f4")])
+    if neighbours and logits.kind == "bi-encoder":
+        embeddings, rows = logits.locate(digests)
+        with file.open("wb") as out:
+            for found in mine(embeddings, rows, sentences, neighbours=neighbours, seed=seed):
+                records = np.empty(len(found.scores), kind)
+                records["a"], records["b"], records["score"] = found.a, found.b, found.scores
+                records.tofile(out)
+        if file.stat().st_size:
+            return np.memmap(file, kind, "r")
+    return np.empty(0, kind)
 
 
 def _read(

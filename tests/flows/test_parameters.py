@@ -8,6 +8,8 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from flows.parameters import checked
+from flows.score import score
+from flows.tune import tune
 from restill.errors import ConfigurationError
 from restill.settings.overrides import Overrides
 
@@ -52,3 +54,20 @@ def test_prefect_still_sees_the_parameters():
     assert list(properties) == ["force", "version", "overrides"]
     assert properties["force"]["description"] == "do it anyway."
     assert properties["version"]["type"] == "string"
+
+
+@pytest.mark.parametrize(
+    ("asked", "wrong", "said"),
+    [
+        (score, {"workers": 0}, "workers should be greater than or equal to 1, not 0"),
+        (score, {"on": "moon"}, "on should be 'here', 'pool' or 'dask', not 'moon'"),
+        (score, {"data_version": "../x"}, "data_version String should match pattern"),
+        (tune, {"trials": -1}, "trials should be greater than or equal to 1, not -1"),
+        (tune, {"study": "../x"}, "study String should match pattern"),
+        (tune, {"space": {"student.nothing": "1:2"}}, "'student.nothing' is no setting that can be tuned"),
+    ],
+)
+def test_score_and_tune_refuse_what_is_wrong_before_they_begin(asked, wrong, said):
+    with pytest.raises(ConfigurationError) as refused:
+        asked.fn(**wrong)
+    assert said in str(refused.value)

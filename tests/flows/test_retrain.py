@@ -213,6 +213,10 @@ def test_a_search_is_run_and_shown_from_the_command_line(degraded, project):
     assert shown.returncode == 0, shown.stdout + shown.stderr
     (trial,) = json.loads(shown.stdout)
     assert (trial["number"], trial["state"], trial["values"]) == (0, "complete", {})
+    past = project.restill("history", "--limit", "1", "--json")
+    (run,) = json.loads(past.stdout)
+    assert (run["flow"], run["result"]) == ("tune", "done"), past.stdout
+    assert run["device_seconds"] > 0
     missing = project.restill("tune", "--trials", "0", "--study", "other")
     assert missing.returncode == 2
     assert "no study 'other'" in missing.stderr + missing.stdout

@@ -2,7 +2,7 @@ import pytest
 from projects import scored_project
 
 from restill import training, tuning
-from restill.errors import ConfigurationError, TrainingFailed
+from restill.errors import CeilingReached, ConfigurationError, TrainingFailed
 from restill.settings import DistillationSettings, Settings, StudentSettings
 
 
@@ -56,7 +56,8 @@ def project(tmp_path, store):
 SPACE = {"distillation.alpha": "0:0.9", "student.hidden_size": "8,12"}
 
 
-def test_a_search_goes_on_where_it_was_stopped_and_shows_every_trial(project, monkeypatch):
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, CeilingReached])
+def test_a_search_goes_on_where_it_was_stopped_and_shows_every_trial(project, monkeypatch, reason):
     snapshot, scores, settings = project
     read = []
     original = type(snapshot).read
@@ -74,12 +75,13 @@ def test_a_search_goes_on_where_it_was_stopped_and_shows_every_trial(project, mo
     assert set(told[1].values) == set(SPACE)
     assert set(read) == {"train", "validation"}
 
-    def killed(*_, **__):
-        raise KeyboardInterrupt
+    def killed(_corpus, _student, _settings, folder, **_):
+        folder.mkdir()
+        raise reason("stopped")
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "distill", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(reason):
             tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1)
     again = tuning.open_study(settings, "a")
     interrupted = next(trial for trial in tuning.trials(again) if trial.state == "running")
@@ -110,6 +112,13 @@ def test_a_trial_that_fails_says_why_and_the_search_goes_on(project, monkeypatch
     states = {trial.number: (trial.state, trial.why) for trial in tuning.trials(study)}
     assert states[1] == ("failed", "The loss is not finite at epoch 1, step 3.")
     assert states[2][0] in ("complete", "pruned")
+
+
+def test_a_search_that_is_gone_on_with_draws_something_new(tmp_path):
+    settings = Settings(root=tmp_path)
+    space = tuning.distributions({"distillation.alpha": "0:0.9"})
+    drawn = [tuning.open_study(settings, "d").ask(space).params["distillation.alpha"] for _ in range(4)]
+    assert len(set(drawn)) == 4
 
 
 def test_trials_of_other_data_are_not_mixed(project):

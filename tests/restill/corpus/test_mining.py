@@ -1,6 +1,18 @@
 import numpy as np
 
-from restill.corpus.mining import mine
+from restill.corpus import mining
+from restill.corpus.mining import Mined
+
+
+def mine(*arguments, **named) -> Mined:
+    """All blocks' pairs together."""
+    blocks = list(mining.mine(*arguments, **named))
+    return Mined(
+        *(
+            np.concatenate([np.empty(0), *(getattr(block, name) for block in blocks)]).astype(kind)
+            for name, kind in (("a", int), ("b", int), ("scores", float))
+        )
+    )
 
 
 def vectors(groups, size=5, dimension=16, seed=0):
@@ -39,3 +51,13 @@ def test_blocks_keep_the_work_linear_and_find_neighbours_inside_them():
 
 def test_a_sentence_alone_has_no_neighbour():
     assert len(mine(vectors(1), np.arange(5), np.array([2]), neighbours=3, seed=0).scores) == 0
+
+
+def test_blocks_come_one_by_one_and_share_no_pair():
+    stored = vectors(40)
+    found = [
+        set(zip(block.a, block.b, strict=True))
+        for block in mining.mine(stored, np.arange(200), np.arange(200), neighbours=4, seed=3, block=50)
+    ]
+    assert len(found) == 4
+    assert len(set.union(*found)) == sum(map(len, found)) > 0
