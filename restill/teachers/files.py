@@ -40,7 +40,7 @@ class TeacherFiles:
         prompt: put before every sentence, and before the first of a pair.
         max_tokens: longest input.
         precision: type of the matrix products.
-        weights_paths: the files with the weights; of a TensorFlow 1 checkpoint the index first.
+        weights_paths: the files with the weights; where there are several, their index first.
         expected_weights_sha256: of the published weights, where that is known.
     """
 
@@ -58,7 +58,7 @@ class TeacherFiles:
 
     @property
     def weights_path(self) -> Path:
-        """Return the file that weights are read through: model.safetensors, or a checkpoint's index."""
+        """Return the file that weights are read through: model.safetensors, or the index of several files."""
         return self.weights_paths[0]
 
     @functools.cached_property
@@ -119,7 +119,7 @@ class TeacherFiles:
         expected = expected_shapes(self.config, pooler=self.pooling.startswith("pooler"), labels=self.labels)
         if self.weights_path.suffix == ".index":
             return tf1.read_weights(self.weights_path, expected)
-        return huggingface.read_weights(self.weights_path, expected)
+        return huggingface.read_weights(self.weights_paths, expected)
 
 
 def open_teacher(settings: TeacherSettings) -> TeacherFiles:
@@ -143,8 +143,11 @@ def open_teacher(settings: TeacherSettings) -> TeacherFiles:
             hint=f"Set teacher.max_tokens to {config.max_position_embeddings} or less.",
         )
     kind: TeacherKind = settings.kind or ("bi-encoder" if is_release else huggingface.stated_kind(directory))
-    if kind == "cross-encoder":
-        _refuse_as_cross_encoder(directory, settings, is_release=is_release)
+    if kind == "cross-encoder" and settings.pooling not in (None, "pooler-tanh"):
+        raise TeacherError(
+            f"teacher.pooling is {settings.pooling}, but the cross-encoder {directory} has its own: pooler-tanh.",
+            hint="Unset teacher.pooling; it is for bi-encoders.",
+        )
     if not is_release:
         huggingface.require_known_modules(directory, kind)
     return TeacherFiles(
@@ -153,7 +156,7 @@ def open_teacher(settings: TeacherSettings) -> TeacherFiles:
         kind=kind,
         config=config,
         pooling=_pooling(directory, settings, kind, is_release=is_release),
-        labels=huggingface.stated_labels(directory) if kind == "cross-encoder" else None,
+        labels=_labels(directory, is_release=is_release) if kind == "cross-encoder" else None,
         prompt=settings.prompt,
         max_tokens=settings.max_tokens,
         precision=settings.precision,
@@ -183,17 +186,8 @@ def _pooling(directory: Path, settings: TeacherSettings, kind: TeacherKind, *, i
     return "pooler" if is_release else huggingface.stated_pooling(directory, prompted=bool(settings.prompt))
 
 
-def _refuse_as_cross_encoder(directory: Path, settings: TeacherSettings, *, is_release: bool) -> None:
-    if is_release:
-        raise TeacherError(
-            f"{directory} is a TensorFlow 1 release, which is only read as a bi-encoder.",
-            hint="Unset teacher.kind, or use a cross-encoder in Hugging Face's format.",
-        )
-    if settings.pooling not in (None, "pooler-tanh"):
-        raise TeacherError(
-            f"teacher.pooling is {settings.pooling}, but the cross-encoder {directory} has its own: pooler-tanh.",
-            hint="Unset teacher.pooling; it is for bi-encoders.",
-        )
+def _labels(directory: Path, *, is_release: bool) -> int:
+    return tf1.LABELS if is_release else huggingface.stated_labels(directory)
 
 
 def _package_directory() -> Path:

@@ -1,10 +1,13 @@
-"""A Hugging Face directory: config.json, model.safetensors, and what sentence-transformers adds.
+"""A Hugging Face directory: config.json, model.safetensors or several files with an index, sentence-transformers' own.
 
 References: https://huggingface.co/docs/transformers/model_doc/bert; https://github.com/huggingface/safetensors.
 """
 
+import contextlib
 import functools
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
@@ -15,6 +18,8 @@ from restill.teachers.config import BertConfig, read_config, read_json
 from restill.teachers.weights import Array, StoredVariable, read_expected
 
 _CROSS_ENCODER = "BertForSequenceClassification"
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
 _FLOATING = frozenset({"F16", "BF16", "F32", "F64"})
 _MODULES: dict[TeacherKind, frozenset[str]] = {
     "bi-encoder": frozenset({"Transformer", "Pooling", "Normalize"}),
@@ -30,6 +35,12 @@ class _Head(BaseModel):
     architectures: list[str] | None = None
     num_labels: int | None = Field(None, ge=1)
     id2label: dict[str, str] | None = None
+
+
+class _Index(BaseModel):
+    """Which file of a model holds which variable."""
+
+    weight_map: dict[str, str] = Field(min_length=1)
 
 
 class _Module(BaseModel):
@@ -141,54 +152,88 @@ def require_known_modules(directory: Path, kind: TeacherKind) -> None:
 
 
 def find_weights(directory: Path) -> tuple[Path, ...]:
-    """Return model.safetensors.
+    """Return model.safetensors; of a model in several files model.safetensors.index.json, then those that it names.
 
     Raises: TeacherError if it is not there; a pickle is not read, because reading it can run any code.
     """
-    path = directory / "model.safetensors"
+    path, index = directory / _WEIGHTS, directory / _INDEX
     if path.is_file():
         return (path,)
+    if index.is_file():
+        names = sorted(set(read_json(index, TypeAdapter(_Index)).weight_map.values()))
+        if strange := [name for name in names if Path(name).name != name]:
+            raise TeacherError(f"{index} names {strange[0]!r}, no file beside it.", hint="Fetch the model again.")
+        if missing := [name for name in names if not (directory / name).is_file()]:
+            raise TeacherError(
+                f"{directory} lacks {len(missing)} of the {len(names)} files that {_INDEX} names: "
+                f"{', '.join(missing[:5])}.",
+                hint="Fetch the model again, all of its files.",
+            )
+        return (index, *(directory / name for name in names))
     pickled = next((path.name for path in sorted(directory.glob("*.bin"))), None)
     found = f" It holds {pickled}, a pickle, which could run any code when read." if pickled else ""
     raise TeacherError(
-        f"{directory} holds no model.safetensors.{found}",
-        hint="Fetch the model in safetensors form, in one file, or convert it where you trust the pickle.",
+        f"{directory} holds no {_WEIGHTS}.{found}",
+        hint="Fetch the model in safetensors form, or convert it where you trust the pickle.",
     )
 
 
-def read_weights(path: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Read variables of a safetensors file as float32 arrays by our names.
+def read_weights(paths: tuple[Path, ...], expected: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Read variables of safetensors files as float32 arrays by our names.
 
     Accepts float16, bfloat16, float32 and float64, names with or without `bert.`, and the older names gamma
     and beta of normalisation layers. Variables that are not expected are not read.
 
-    Raises: TeacherError if the file is damaged, or variables are missing or of another shape or type.
+    Args:
+        paths: as `find_weights` gives them.
+        expected: shapes by our names.
+
+    Raises: TeacherError if a file is damaged, or variables are missing or of another shape or type.
     """
-    try:
-        with safe_open(path, "np") as file:
-            stored: dict[str, StoredVariable] = {}
-            for stored_name in file.keys():  # noqa: SIM118 - not a mapping, it cannot be iterated
-                name = stored_name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
-                if name not in expected:
-                    continue
-                if name in stored:
-                    raise TeacherError(
-                        f"{path} holds {name} twice, as {stored[name].stored_name} and {stored_name}.",
-                        hint="Fetch the file again.",
-                    )
-                view = file.get_slice(stored_name)
-                stored[name] = StoredVariable(
-                    stored_name=stored_name,
-                    shape=tuple(view.get_shape()),
-                    dtype=view.get_dtype(),
-                    is_floating=view.get_dtype() in _FLOATING,
-                    read=functools.partial(file.get_tensor, stored_name),
+    stored: dict[str, StoredVariable] = {}
+    with contextlib.ExitStack() as opened:
+        for path in paths if len(paths) == 1 else paths[1:]:
+            try:
+                found = _stored_variables(path, opened.enter_context(safe_open(path, "np")), expected)
+            except (SafetensorError, OSError) as error:
+                raise TeacherError(
+                    f"{path} is not a readable safetensors file: {error}.", hint="Fetch the file again."
+                ) from error
+            if twice := sorted(stored.keys() & found.keys()):
+                raise TeacherError(
+                    f"{path} holds {twice[0]}, which another file of the model holds too.",
+                    hint="Fetch the model again, all of its files.",
                 )
-            return read_expected(stored, expected, source=str(path))
-    except (SafetensorError, OSError) as error:
-        raise TeacherError(
-            f"{path} is not a readable safetensors file: {error}.", hint="Fetch the file again."
-        ) from error
+            stored |= found
+        try:
+            return read_expected(stored, expected, source=str(paths[0]))
+        except (SafetensorError, OSError) as error:
+            raise TeacherError(
+                f"The files of {paths[0]} cannot be read: {error}.", hint="Fetch the model again."
+            ) from error
+
+
+def _stored_variables(path: Path, file: Any, expected: Container[str]) -> dict[str, StoredVariable]:
+    """Return what is expected of an open safetensors file, by our names, not yet read."""
+    stored: dict[str, StoredVariable] = {}
+    for stored_name in file.keys():  # noqa: SIM118 - not a mapping, it cannot be iterated
+        name = stored_name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
+        if name not in expected:
+            continue
+        if name in stored:
+            raise TeacherError(
+                f"{path} holds {name} twice, as {stored[name].stored_name} and {stored_name}.",
+                hint="Fetch the file again.",
+            )
+        view = file.get_slice(stored_name)
+        stored[name] = StoredVariable(
+            stored_name=stored_name,
+            shape=tuple(view.get_shape()),
+            dtype=view.get_dtype(),
+            is_floating=view.get_dtype() in _FLOATING,
+            read=functools.partial(file.get_tensor, stored_name),
+        )
+    return stored
 
 
 def _read_head(directory: Path) -> _Head:

@@ -13,16 +13,19 @@ import numpy.typing as npt
 
 from restill.errors import TeacherError
 from restill.teachers.config import BertConfig, read_config
-from restill.teachers.weights import Array, StoredVariable, read_expected
+from restill.teachers.weights import CLASSIFIER, Array, StoredVariable, read_expected
+
+LABELS = 2  # of a classifier: run_classifier.py makes one logit a class, and a pair is a duplicate or not
 
 _CONFIG = "bert_config.json"
+_CLASSIFIER = {f"{CLASSIFIER}.weight": "output_weights", f"{CLASSIFIER}.bias": "output_bias"}
 _NAMED_CHECKPOINT = re.compile(r'^model_checkpoint_path:\s*"(.+)"', re.MULTILINE)
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 
 
 def is_release(directory: Path) -> bool:
     """Return whether the directory is to be read in this format; safetensors beside it are preferred."""
-    return (directory / _CONFIG).is_file() and not (directory / "model.safetensors").is_file()
+    return (directory / _CONFIG).is_file() and not any(directory.glob("model.safetensors*"))
 
 
 def open_config(directory: Path) -> BertConfig:
@@ -65,6 +68,8 @@ def find_weights(directory: Path) -> tuple[Path, ...]:
 
 def stored_name(name: str) -> str:
     """Return the checkpoint's name of a variable that we call `name`."""
+    if name in _CLASSIFIER:  # what fine-tuning adds stands outside of the encoder, [labels, hidden]: not transposed
+        return _CLASSIFIER[name]
     part, leaf = name.rsplit(".", 1)
     path = "bert/" + re.sub(r"layer\.(\d+)", r"layer_\1", part).replace(".", "/")
     if part.startswith("embeddings.") and part.endswith("_embeddings"):

@@ -233,3 +233,52 @@ def test_many_faults_are_counted(broken):
     edit_json(broken / "config.json", num_hidden_layers=6)
     with pytest.raises(TeacherError, match=r"missing encoder\.layer\.2.*; and 44 more"):
         load_teacher(TeacherSettings(path=broken))
+
+
+@pytest.fixture
+def in_two_files(tiny: Path, tmp_path: Path) -> Path:
+    """The tiny teacher as large models are published: two files, and an index that says what is where."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "two"))
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    parts = {f"model-0000{number + 1}-of-00002.safetensors": names[number::2] for number in range(2)}
+    for file, own in parts.items():
+        save_file({name: weights[name] for name in own}, folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, own in parts.items() for name in own}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_weights_in_several_files_are_read_and_all_are_in_the_fingerprint(in_two_files, teacher, sentences):
+    settings = TeacherSettings(path=in_two_files)
+    np.testing.assert_array_equal(load_teacher(settings).encode(sentences), teacher.encode(sentences))
+    before = fingerprint(settings)
+    part = in_two_files / "model-00002-of-00002.safetensors"
+    save_file({name: value + 1 for name, value in load_file(part).items()}, part)
+    assert fingerprint(settings) != before
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "model-00002-of-00002.safetensors").unlink(), "lacks 1 of the 2 files"),
+        (lambda folder: (folder / "model-00002-of-00002.safetensors").write_bytes(b"x"), "00002-of-00002.* readable"),
+        (
+            lambda folder: shutil.copy(
+                folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors"
+            ),
+            "which another file of the model holds too",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}'),
+            "names '../b', no file beside it",
+        ),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "weight_map"),
+    ],
+)
+def test_weights_in_several_files_that_are_damaged_are_refused(in_two_files, damage, says):
+    damage(in_two_files)
+    with pytest.raises(TeacherError, match=says) as refused:
+        load_teacher(TeacherSettings(path=in_two_files))
+    assert refused.value.hint

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from bert_reference import embeddings, from_tf1
+from bert_reference import embeddings, from_tf1, pooled
 from factories import random_tf1_variables, tf1_shapes, write_tf1_release, write_tiny_tf1_teacher
 
 from restill.errors import TeacherError
@@ -197,9 +197,31 @@ def test_release_without_a_pooler_needs_another_pooling(release, sentences):
     assert_parity(release, variables, sentences, "cls")
 
 
-def test_release_is_no_cross_encoder(tiny_release):
-    with pytest.raises(TeacherError, match="only read as a bi-encoder"):
-        open_teacher(TeacherSettings(path=tiny_release, kind="cross-encoder"))
+def test_a_fine_tuned_release_is_a_cross_encoder_when_named_so(release):
+    """As run_classifier.py leaves it: `output_weights` [classes, hidden] on the pooler's tanh."""
+    settings = TeacherSettings(path=release, kind="cross-encoder")
+    with pytest.raises(TeacherError, match="missing output_weights; missing output_bias"):
+        load_teacher(settings)
+    random = np.random.default_rng(3)
+    classifier = {
+        "output_weights": random.standard_normal((2, 32)).astype(np.float32),
+        "output_bias": random.standard_normal(2).astype(np.float32),
+        "output_weights/adam_m": np.ones((2, 32), np.float32),
+    }
+    variables = stored(release) | classifier
+    rewrite(release, variables)
+    tokenizer = open_teacher(settings).tokenizer
+    config = json.loads((release / "bert_config.json").read_text())
+    pairs = [("turn on the light", "switch the lamp on"), ("cat", "dog house cat")]
+    expected = []
+    for pair in pairs:
+        read = tokenizer.encode(*pair)
+        vector = pooled(from_tf1(variables), config, read.ids, read.type_ids, "pooler-tanh")
+        logits = classifier["output_weights"].astype(np.float64) @ vector + classifier["output_bias"]
+        expected.append([logits[1] - logits[0]])
+    found = load_teacher(settings).score_pairs(*zip(*pairs, strict=True))
+    np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=1e-5)
+    assert open_teacher(TeacherSettings(path=release)).kind == "bi-encoder"
 
 
 def edit_config(folder: Path, **values: object) -> None:
