@@ -57,8 +57,13 @@ def score_missing(snapshot: Snapshot, settings: Settings) -> ScoreReport:
     return collect_scores(plan, need, settings, seconds=time.monotonic() - started)
 
 
-@flow(name="score-share", description="One worker's share of a `score` run, on a worker of the pool.")
-def score_share(plan: str, share: int = 0, shares: int = 1) -> Any:
+@flow(
+    name="score-share",
+    description="One worker's share of a `score` run, on a worker of the pool.",
+    validate_parameters=False,
+)
+@checked
+def score_share(plan: str, share: Annotated[int, Field(ge=0)] = 0, shares: Workers = 1) -> Any:
     """Work on a plan until all of it is stored. Needs the object store and the teacher, and no data set.
 
     Args:

@@ -35,9 +35,9 @@ def tune(
         data_version: this version of the data set, or the one that begins so; default: the one that data.dvc names.
     """
     drawn = tuning.DEFAULT_SPACE if space is None else space
-    tuning.distributions(drawn)  # a wrong one is refused now, not after hours of scoring
 
     def work(settings: Settings) -> tuple[str, list[TrialRecord]]:
+        tuning.distributions(drawn, settings)  # a wrong one is refused now, not after hours of scoring
         snapshot = pull_snapshot(settings, data_version)
         score_missing(snapshot, settings)
         found = tune_student(snapshot, settings, study=study, space=drawn, trials=trials)

@@ -4,18 +4,25 @@ Every trial is kept in a SQLite file of its own study, so that a search goes on 
 at while it runs.
 """
 
+import errno
+import math
+import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import filelock
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from restill.errors import CeilingReached, ConfigurationError, TrainingFailed
 from restill.logits import LogitsStore
@@ -42,6 +49,7 @@ SECTIONS: dict[str, type[StudentSettings] | type[DistillationSettings]] = {
     "student": StudentSettings,
     "distillation": DistillationSettings,
 }
+KEPT_INPUTS = 4  # corpora of a search that differ, e.g. by the width of the embeddings
 STUDY_NAME = "^[a-z0-9][a-z0-9._-]{0,62}$"  # it names a folder
 _RANGE = re.compile(r"(?P<low>[-+0-9.eE]+):(?P<high>[-+0-9.eE]+)(?P<log>:log)?")
 
@@ -76,9 +84,9 @@ def distribution(setting: str, text: str) -> optuna.distributions.BaseDistributi
     Raises: ConfigurationError if it is neither, or there is no such setting.
     """
     section, _, name = setting.partition(".")
-    top, _, inner = name.partition(".")
+    top, dot, inner = name.partition(".")
     field = SECTIONS[section].model_fields.get(top) if section in SECTIONS else None
-    if field is None or (inner and top != "soft_losses"):
+    if field is None or (dot and (top != "soft_losses" or not inner or "." in inner)):
         raise ConfigurationError(
             f"{setting!r} is no setting that can be tuned.",
             hint="Name one of student.… or distillation.…; all keys: restill config show.",
@@ -89,12 +97,13 @@ def distribution(setting: str, text: str) -> optuna.distributions.BaseDistributi
                 return optuna.distributions.IntDistribution(
                     int(match["low"]), int(match["high"]), log=match["log"] is not None
                 )
-            return optuna.distributions.FloatDistribution(
-                float(match["low"]), float(match["high"]), log=match["log"] is not None
-            )
-        except ValueError as error:
+            low, high = float(match["low"]), float(match["high"])
+            if not math.isfinite(high - low):
+                raise ValueError("its ends are not finite")
+            return optuna.distributions.FloatDistribution(low, high, log=match["log"] is not None)
+        except (ValueError, OverflowError) as error:
             raise ConfigurationError(f"{text!r} is no range for {setting}: {error}.") from error
-    values = [value.strip() for value in text.split(",") if value.strip()]
+    values = list(dict.fromkeys(value.strip() for value in text.split(",") if value.strip()))
     if len(values) < 2:
         raise ConfigurationError(
             f"{text!r} gives {setting} nothing to choose from.", hint="Write low:high, low:high:log, or a,b,c."
@@ -102,12 +111,36 @@ def distribution(setting: str, text: str) -> optuna.distributions.BaseDistributi
     return optuna.distributions.CategoricalDistribution(values)
 
 
-def distributions(space: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+def distributions(space: Mapping[str, str], settings: Settings) -> dict[str, optuna.distributions.BaseDistribution]:
     """Return what each setting is drawn from.
 
-    Raises: ConfigurationError as `distribution` does.
+    Args:
+        space: setting → what it is drawn from.
+        settings: the configuration, which every value is tried in.
+    Raises: ConfigurationError as `distribution` does, if nothing is drawn, or if a value could not be configured.
     """
-    return {setting: distribution(setting, text) for setting, text in space.items()}
+    if not space:
+        raise ConfigurationError("The search draws nothing.", hint="Name a setting, or leave the space out.")
+    found = {setting: distribution(setting, text) for setting, text in space.items()}
+    for setting, drawn in found.items():
+        for value in _to_try(drawn):
+            try:
+                apply(settings, {setting: value})
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{setting} cannot be {value}. {error}") from error
+    return found
+
+
+def _to_try(drawn: optuna.distributions.BaseDistribution) -> tuple[Any, ...]:
+    """Return every choice, or both ends of a range; of fractions one between, too: 0 and 1 would pass for a switch."""
+    match drawn:
+        case optuna.distributions.CategoricalDistribution():
+            return drawn.choices
+        case optuna.distributions.FloatDistribution():
+            return (drawn.low, drawn.high, (drawn.low + drawn.high) / 2)
+        case optuna.distributions.IntDistribution():
+            return (drawn.low, drawn.high)
+    return ()
 
 
 def apply(settings: Settings, values: Mapping[str, Any]) -> Settings:
@@ -146,17 +179,37 @@ def open_study(settings: Settings, name: str, *, create: bool = True) -> optuna.
         raise ConfigurationError(f"There is no study {name!r} here.", hint=f"restill tune --study {name} starts one.")
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=name,
-        storage=f"sqlite:///{folder / 'trials.sqlite3'}",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
-    )
-    # With the same seed, a search that is gone on with would draw what it drew at its beginning.
-    seed = (settings.distillation.seed + len(study.get_trials(deepcopy=False))) % 2**32
+    file = folder / "trials.sqlite3"
+    # One process makes the tables; another one that opens the new study meanwhile waits.
+    with _readable(file), filelock.FileLock(folder / "opening"):
+        study = optuna.create_study(
+            study_name=name,
+            storage=f"sqlite:///file:{quote(str(file.absolute()))}?uri=true",  # any path, with ? and % too
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+        )
+        # With the same seed, a search that is gone on with would draw what it drew at its beginning.
+        seed = (settings.distillation.seed + len(study.get_trials(deepcopy=False))) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Say of a study's file that cannot be read or written what to do.
+
+    Raises: OSError if the disk is full; ConfigurationError for all else.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        if "full" in f"{error} {error.__cause__}":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
+        raise ConfigurationError(
+            f"The study's file {file} cannot be used: {str(getattr(error, 'orig', None) or error).splitlines()[0]}.",
+            hint="Move its folder away to begin the study again; if it is in use or locked, wait.",
+        ) from error
 
 
 def trials(study: optuna.Study) -> list[TrialRecord]:
@@ -201,7 +254,7 @@ def tune(
     Raises: ConfigurationError for a wrong space, if the study was begun with other data, teacher, configuration or
         values to draw from, or if another process is at it.
     """
-    drawn_from = distributions(space)
+    drawn_from = distributions(space, settings)
     lock = filelock.FileLock(_folder(settings, study.study_name) / "lock")
     try:
         lock.acquire(timeout=0)
@@ -211,16 +264,13 @@ def tune(
             hint="Wait for it, or name another study with --study.",
         ) from error
     try:
-        _require_comparable(study, snapshot, logits, settings, drawn_from)
-        for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
-            shutil.rmtree(_folder(settings, study.study_name) / f"trial-{killed.number}", ignore_errors=True)
-            if killed.params:
-                study.enqueue_trial(killed.params)
-        for _ in range(new_trials):
-            trial = study.ask(drawn_from if _has_baseline(study) else {})
-            _run(trial, snapshot, logits, settings, study, progress)
-            after_trial(_record(study.trials[trial.number]))
+        with _readable(_folder(settings, study.study_name) / "trials.sqlite3"):
+            _require_comparable(study, snapshot, logits, settings, drawn_from)
+            _take_up_interrupted(study, drawn_from)
+            for _ in range(new_trials):
+                trial = study.ask(drawn_from if _has_baseline(study) else {})
+                _run(trial, snapshot, logits, settings, study, progress)
+                after_trial(_record(study.trials[trial.number]))
     finally:
         lock.release()
 
@@ -252,15 +302,21 @@ def _require_comparable(
         )
     for trial in study.get_trials(deepcopy=False):
         for name, known in trial.distributions.items():
-            if (
-                isinstance(known, optuna.distributions.CategoricalDistribution)
-                and distributions.get(name, known) != known
-            ):
+            if not _compatible(known, distributions.get(name, known)):
                 raise ConfigurationError(
-                    f"The study {study.study_name!r} draws {name} from {', '.join(map(str, known.choices))}.",
-                    hint="Draw from the same values, or name a new study with --study.",
+                    f"The study {study.study_name!r} draws {name} from {_words(known)}.",
+                    hint="Draw from the same, or name a new study with --study.",
                 )
     study.set_user_attr("about", about)
+
+
+def _take_up_interrupted(study: optuna.Study, drawn_from: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
+    """Have trials that were killed tried again, with their values, unless the search now draws other settings."""
+    for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        again = not killed.params or killed.params.keys() == drawn_from.keys()
+        study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
+        if again and killed.params:
+            study.enqueue_trial(killed.params)
 
 
 def _has_baseline(study: optuna.Study) -> bool:
@@ -283,7 +339,8 @@ def _run(
     from restill import inputs, training  # late: TensorFlow takes many seconds to import
 
     folder = _folder(settings, study.study_name)
-    run = folder / f"trial-{trial.number}"
+    # By its values, not its number: a trial that was interrupted goes on from its checkpoint when it is tried again.
+    run = folder / f"trial-{digest_json(trial.params)[:16]}"
     scores: list[float] = []
 
     def after_epoch(epoch: "Epoch") -> None:
@@ -296,10 +353,11 @@ def _run(
     def report(done: int, total: int, what: str) -> None:
         progress(done, total, f"trial {trial.number}, {what}")
 
-    shutil.rmtree(run, ignore_errors=True)
     try:
         chosen = apply(settings, trial.params)
-        made = inputs.prepare(snapshot, logits, chosen, folder / f"inputs-{_inputs_key(chosen)}", progress=report)
+        place = folder / f"inputs-{_inputs_key(chosen)}"
+        made = inputs.prepare(snapshot, logits, chosen, place, progress=report)
+        _keep_few(folder, place)
         trained = training.distill(
             made.corpus,
             chosen.student,
@@ -322,9 +380,31 @@ def _run(
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:
+        trial.set_user_attr("epochs", len(trained.history))
         # Of the student that would be exported: the best of the last phase, whatever came before it.
         study.tell(trial, trained.history[trained.best_epoch - 1].validation_score)
     shutil.rmtree(run, ignore_errors=True)
+
+
+def _keep_few(folder: Path, used: Path) -> None:
+    """Remove the inputs that were used longest ago: a search over widths would keep a corpus for each."""
+    os.utime(used)
+    for old in sorted(folder.glob("inputs-*"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT_INPUTS]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _compatible(known: optuna.distributions.BaseDistribution, asked: optuna.distributions.BaseDistribution) -> bool:
+    """Return whether a study may go on with another range: of the same kind and scale, or the very same values."""
+    if isinstance(known, optuna.distributions.CategoricalDistribution) or type(known) is not type(asked):
+        return known == asked
+    return bool(known.log == asked.log)  # type: ignore[attr-defined]
+
+
+def _words(known: optuna.distributions.BaseDistribution) -> str:
+    if isinstance(known, optuna.distributions.CategoricalDistribution):
+        return ", ".join(map(str, known.choices))
+    scale = "on a log scale" if known.log else "evenly"  # type: ignore[attr-defined]
+    return f"{known.low} to {known.high}, {scale}"  # type: ignore[attr-defined]
 
 
 def _folder(settings: Settings, study: str) -> Path:
@@ -351,7 +431,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         started=trial.datetime_start,
         seconds=duration.total_seconds() if duration is not None else None,
         values={name: _toml(value) for name, value in trial.params.items()},
-        why=str(trial.user_attrs.get("why", "")),
+        why=str(trial.user_attrs.get("why", "interrupted" if trial.state == TrialState.FAIL else "")),
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
@@ -99,10 +100,18 @@ def reporting(key: str, title: str) -> Iterator[Report]:
             now = time.monotonic()
             if now - sent >= _ARTIFACT_SECONDS:
                 sent = now
-                update_progress_artifact(artifact, progress=100.0 * done / total if total else 0.0)
+                _update(artifact, 100.0 * done / total if total else 0.0)
             if not screen and now - printed >= _LINE_SECONDS:
                 printed = now
                 say(f"{title}: {done:,} of {total:,} {what}" if total else f"{title}: {done:,} {what}")
 
         yield report
-    update_progress_artifact(artifact, progress=100.0)
+    _update(artifact, 100.0)
+
+
+def _update(artifact: UUID, percent: float) -> None:
+    """Tell the server, if it answers: hours of work do not end because nobody could be shown how far they are."""
+    try:
+        update_progress_artifact(artifact, progress=percent)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("Progress could not be shown: %s", error)

@@ -21,16 +21,23 @@ def tune_student(
     opened = tuning.open_study(settings, study)
 
     def tell(trial: TrialRecord) -> None:
-        score = f"validation score {trial.score:.4f}" if trial.score is not None else trial.why
+        score = f"validation score {trial.score:.4f}" if trial.score is not None and not trial.why else trial.why
         drawn = ", ".join(f"{name} {value}" for name, value in trial.values.items()) or "as configured"
         current().trials += 1
         say(f"trial {trial.number} {trial.state}: {score} ({drawn})")
 
-    with working("tuning", "training a trial", devices=1) as report:
-        tuning.tune(
-            snapshot, scores, settings, opened, space=space, new_trials=trials, progress=report, after_trial=tell
-        )
-    found = tuning.trials(opened)
+    try:
+        with working("tuning", "training a trial", devices=1) as report:
+            tuning.tune(
+                snapshot, scores, settings, opened, space=space, new_trials=trials, progress=report, after_trial=tell
+            )
+    finally:  # also where the run stops at its ceiling: what was tried can be seen
+        found = tuning.trials(opened)
+        _show(study, found)
+    return found
+
+
+def _show(study: str, found: list[TrialRecord]) -> None:
     create_table_artifact(
         key="trials",
         table=_table(found),
@@ -44,7 +51,6 @@ def tune_student(
             markdown=f"For `restill.toml`, trial {best.number} of study `{study}`:\n\n```toml\n{lines}\n```\n",
             description=f"study {study}: what the best trial had, score {best.score:.4f}",
         )
-    return found
 
 
 def _table(found: list[TrialRecord]) -> list[dict[str, object]]:

@@ -37,7 +37,7 @@ def tune(
 
     settings = load_settings()
     space = _space(over) if over else tuning.DEFAULT_SPACE
-    tuning.distributions(space)
+    tuning.distributions(space, settings)
     if dry_run:
         screen.print_lines(
             f"{trials} trials of study {study} would draw", [f"{name} from {text}" for name, text in space.items()]

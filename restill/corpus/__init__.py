@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from restill.corpus.arrays import Pairs, Sentences, create_array, open_array
 from restill.corpus.mining import mine
-from restill.errors import TrainingFailed
+from restill.errors import ConfigurationError, TrainingFailed
 from restill.files import write_whole
 from restill.logits import LogitsStore, PlattCalibration, fit_platt, sentence_digest
 from restill.logits.items import as_array
@@ -75,8 +75,14 @@ def prepare(
         max_tokens: longest input; longer sentences are cut.
         mined_pairs: unlabelled pairs made for each training sentence (`mining`); needs a bi-encoder's embeddings.
         seed: of the mining.
-    Raises: TrainingFailed if a split has fewer than 10 pairs, or no pair with a label.
+    Raises: TrainingFailed if a split has fewer than 10 pairs, or no pair with a label; ConfigurationError if pairs are
+        to be mined and the teacher gives no vectors.
     """
+    if mined_pairs and logits.kind != "bi-encoder":
+        raise ConfigurationError(
+            "distillation.mined_pairs needs a bi-encoder: a cross-encoder gives no vectors to find like sentences by.",
+            hint="Set it to 0 with this teacher.",
+        )
     for split in SPLITS:
         if snapshot.rows.get(split, 0) < MIN_PAIRS:
             raise TrainingFailed(
@@ -141,13 +147,13 @@ def _mine(
 ) -> NDArray[np.void]:
     """Return the mined pairs, mapped from a file: there may be 16 times as many as sentences."""
     kind = np.dtype([("a", "<i4"), ("b", "<i4"), ("score", "<f4")])
-    if neighbours and logits.kind == "bi-encoder":
+    if neighbours:
         embeddings, rows = logits.locate(digests)
         with file.open("wb") as out:
             for found in mine(embeddings, rows, sentences, neighbours=neighbours, seed=seed):
                 records = np.empty(len(found.scores), kind)
                 records["a"], records["b"], records["score"] = found.a, found.b, found.scores
-                records.tofile(out)
+                out.write(records.data)  # tofile would not say why it could not
         if file.stat().st_size:
             return np.memmap(file, kind, "r")
     return np.empty(0, kind)

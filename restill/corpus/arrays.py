@@ -1,5 +1,6 @@
 """The arrays of a corpus: NumPy files that are mapped, not read."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -81,8 +82,16 @@ class Pairs:
 
 
 def create_array(path: Path, kind: str, shape: tuple[int, ...]) -> Any:
-    """Return a new array on disk, filled with zeros."""
-    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    """Return a new array on disk, filled with zeros.
+
+    Its blocks are taken now: a write to a mapped file that finds the disk full would end the process by a signal.
+
+    Raises: OSError if there is not enough space.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def open_array(path: Path, *, writable: bool = False) -> Any:

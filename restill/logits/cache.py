@@ -29,6 +29,7 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    etag: str = ""  # of the object it was read from
     rows: int = Field(ge=1)
     dimension: int = Field(ge=1)
     real_tokens: int = Field(ge=0)
@@ -70,10 +71,15 @@ class ShardCache:
         self._digests = folder / "digests.bin"
         self._embeddings = folder / "embeddings.f32"
 
-    def names(self) -> set[str]:
-        """Return the names of the shards that are here."""
+    def names(self) -> dict[str, str]:
+        """Return the shards that are here: name → ETag of the object that each was read from."""
         with self._locked():
-            return {entry.name for entry in self._mend()}
+            return {entry.name: entry.etag for entry in self._mend()}
+
+    def clear(self) -> None:
+        """Forget all shards."""
+        with self._locked():
+            self._remove()
 
     def tally(self, names: Collection[str]) -> Tally:
         """Return the numbers of those of the named shards that are here."""
@@ -85,8 +91,12 @@ class ShardCache:
             tokens=sum((Tokens(entry.real_tokens, entry.padded_tokens) for entry in found), NO_TOKENS),
         )
 
-    def append(self, shards: Sequence[Shard]) -> None:
+    def append(self, shards: Sequence[Shard], etags: Mapping[str, str]) -> None:
         """Add the shards that are not here yet.
+
+        Args:
+            shards: what was read.
+            etags: name → ETag of the objects.
 
         Raises: IntegrityError if one is of another width than those before it.
         """
@@ -110,6 +120,7 @@ class ShardCache:
                     embeddings.write(np.ascontiguousarray(shard.embeddings, "<f4").tobytes())
                     entry = _Entry(
                         name=shard.name,
+                        etag=etags[shard.name],
                         rows=rows,
                         dimension=width,
                         real_tokens=shard.tokens.real,
@@ -180,9 +191,7 @@ class ShardCache:
         }
         found = {path: path.stat().st_size if path.exists() else 0 for path in sizes}
         if len(widths) > 1 or any(found[path] < size for path, size in sizes.items()) or (text and not whole):
-            # Removed, not emptied: another process may still have the old files mapped.
-            for path in (self._journal, *sizes):
-                path.unlink(missing_ok=True)
+            self._remove()
             return []
         if whole != text:
             os.truncate(self._journal, len(whole))
@@ -190,3 +199,8 @@ class ShardCache:
             if found[path] > size:
                 os.truncate(path, size)
         return entries
+
+    def _remove(self) -> None:
+        # Removed, not emptied: another process may still have the old files mapped.
+        for path in (self._journal, self._digests, self._embeddings):
+            path.unlink(missing_ok=True)

@@ -19,8 +19,8 @@ def sweep(store: ObjectStore, fingerprint: str) -> int:
 
     Raises: StorageUnreachable; IntegrityError naming a damaged plan.
     """
-    works = list(store.list(places.folder(fingerprint, places.WORK)))
-    plans = list(store.list(places.folder(fingerprint, places.PLANS)))
+    works = places.listed(store, fingerprint, places.WORK)
+    plans = places.listed(store, fingerprint, places.PLANS)
     if not works and not plans:
         return 0
     done = places.stored_shards(store, fingerprint)
@@ -30,7 +30,7 @@ def sweep(store: ObjectStore, fingerprint: str) -> int:
         if _abandoned(found):
             over.append(found.key)
         elif (plan := jobs.read_plan(store, found.key)) is not None:
-            missing = set(plan.shards) - done
+            missing = set(plan.shards) - done.keys()
             needed |= missing
             if not missing:
                 over.append(found.key)

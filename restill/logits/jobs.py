@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from restill.errors import IntegrityError
+from restill.errors import ConfigurationError, IntegrityError
 from restill.logits import places
 from restill.logits.items import Item, digests_of, shard_name
 from restill.settings.teaching import TeacherKind
@@ -55,7 +55,7 @@ def store_plan(
         items=tuple(count for _, count in shards),
         created_at=datetime.now(UTC),
     )
-    if not store.create(plan.key, plan.model_dump_json().encode(), content_type="application/json"):
+    if not _create_or_touch(store, plan.key, plan.model_dump_json().encode(), "application/json"):
         read_plan(store, plan.key)
     return plan
 
@@ -63,8 +63,12 @@ def store_plan(
 def read_plan(store: ObjectStore, key: str) -> ScoringPlan | None:
     """Return a stored plan; None if there is none: its run has ended, or it is in another store.
 
-    Raises: IntegrityError if it is damaged; StorageUnreachable.
+    Raises: ConfigurationError if the key is none of a plan; IntegrityError if it is damaged; StorageUnreachable.
     """
+    if not places.is_plan(key):
+        raise ConfigurationError(
+            f"{key!r} names no scoring plan.", hint="Plans are named by `score`, which starts its workers itself."
+        )
     try:
         plan = ScoringPlan.model_validate_json(store.get(key))
         if plan.key != key or len(plan.items) != len(plan.shards):
@@ -87,7 +91,7 @@ def store_work(store: ObjectStore, fingerprint: str, kind: TeacherKind, shard: s
     """
     sink = io.BytesIO()
     pq.write_table(texts.select(COLUMNS[kind]).cast(_schema(kind)), sink, compression="zstd")
-    store.create(places.work_key(fingerprint, shard), sink.getvalue())
+    _create_or_touch(store, places.work_key(fingerprint, shard), sink.getvalue(), "application/vnd.apache.parquet")
 
 
 def read_work(store: ObjectStore, fingerprint: str, kind: TeacherKind, shard: str) -> list[Item] | None:
@@ -111,6 +115,16 @@ def read_work(store: ObjectStore, fingerprint: str, kind: TeacherKind, shard: st
     if (found := shard_name(digests_of(items))) != shard:
         raise _damaged(key, f"it holds the items of shard {found}")
     return items
+
+
+def _create_or_touch(store: ObjectStore, key: str, body: bytes, content_type: str) -> bool:
+    """Store an object, or make one that an earlier run left as young as a new one; return whether it is new.
+
+    Old ones are swept (`cleaning`), and whoever goes on with an old plan needs its texts.
+    """
+    while not (new := store.create(key, body, content_type=content_type)) and not store.touch(key):
+        pass  # swept between the two
+    return new
 
 
 def _schema(kind: TeacherKind) -> pa.Schema:

@@ -7,12 +7,15 @@
 A shard is named by its items alone, so whoever computes it writes the same key, and only the first does.
 """
 
+import re
 from pathlib import PurePosixPath
 
-from restill.storage.objects import ObjectStore
+from restill.storage.objects import ObjectInfo, ObjectStore
 
 ROOT = "logits/"
 SHARDS, WORK, PLANS = "shards", "waiting", "plans"
+_NAME = re.compile("[0-9a-f]{32}")
+_PLAN = re.compile("logits/[0-9a-f]{64}/plans/[0-9a-f]{32}[.]json")
 
 
 def folder(fingerprint: str, name: str) -> str:
@@ -35,9 +38,34 @@ def plan_key(fingerprint: str, plan: str) -> str:
     return f"{folder(fingerprint, PLANS)}{plan}.json"
 
 
-def stored_shards(store: ObjectStore, fingerprint: str) -> set[str]:
-    """Return the names of the shards that are scored.
+def stored_shards(store: ObjectStore, fingerprint: str) -> dict[str, str]:
+    """Return the shards that are scored: name → ETag, which tells one that was deleted and made anew.
+
+    What else lies in their folder, such as a console's folder marker, is passed over.
 
     Raises: StorageUnreachable.
     """
-    return {PurePosixPath(found.key).stem for found in store.list(folder(fingerprint, SHARDS))}
+    return {_name(found.key): found.etag for found in listed(store, fingerprint, SHARDS)}
+
+
+def listed(store: ObjectStore, fingerprint: str, name: str) -> list[ObjectInfo]:
+    """Return a teacher's objects of one kind, and nothing that others put beside them.
+
+    Raises: StorageUnreachable.
+    """
+    prefix = folder(fingerprint, name)
+    suffix = ".json" if name == PLANS else ".parquet"
+    return [
+        found
+        for found in store.list(prefix)
+        if _NAME.fullmatch(_name(found.key)) and found.key == f"{prefix}{_name(found.key)}{suffix}"
+    ]
+
+
+def is_plan(key: str) -> bool:
+    """Return whether a plan could be stored there."""
+    return _PLAN.fullmatch(key) is not None
+
+
+def _name(key: str) -> str:
+    return PurePosixPath(key).stem

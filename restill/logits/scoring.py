@@ -12,6 +12,8 @@ from restill.logits.store import LogitsStore
 from restill.logits.worker import ItemTeacher
 from restill.snapshots import Snapshot
 
+LOOK_SHARE = 0.1  # looking at what is stored takes at most this share of the time: a large store takes long to list
+
 Progress = Callable[[int, int, str], None]  # items done, items to do, the speed and the padding in words
 
 
@@ -86,12 +88,17 @@ def score_here(
     Raises: what `worker.work` raises.
     """
     speed: Speed | None = None
+    next_look = 0.0
 
     def report(_done: int, total: int, _what: str) -> None:
-        nonlocal speed
+        nonlocal speed, next_look
+        looked = time.monotonic()
+        if looked < next_look:
+            return
         tally = logits.tally(plan.shards)  # as others may work on the same plan
         speed = speed or Speed(tally.items)
         progress(tally.items, total, speed.said(tally))
+        next_look = looked + (time.monotonic() - looked) / LOOK_SHARE
 
     worker.work(plan.key, share=0, shares=1, store=logits.objects, load_teacher=load_teacher, progress=report)
 

@@ -16,7 +16,7 @@ from restill.logits.items import Digests, Item, as_array, item_digest, pair_dige
 from restill.logits.shards import Embeddings, Shard, read_shard
 from restill.settings import Settings
 from restill.settings.teaching import TeacherKind
-from restill.storage.objects import ObjectStore
+from restill.storage.objects import ObjectNotFound, ObjectStore
 
 _DOWNLOADS = 8
 _PAIRS_AT_ONCE = 8192
@@ -138,15 +138,22 @@ class LogitsStore:
     def refresh(self) -> None:
         """Bring the cache up to what S3 holds now; only shards it lacks are downloaded.
 
+        A shard that was deleted on S3 and made anew is another one: then all that is cached is read again.
+
         Raises: IntegrityError naming the key of a damaged shard.
         """
         listed = places.stored_shards(self.objects, self.fingerprint)
-        wanted = iter(sorted(listed - self._cache.names()))
+        cached = self._cache.names()
+        if any(cached[name] != listed[name] for name in cached.keys() & listed.keys()):
+            self._cache.clear()
+            cached, self._index = {}, None
+        wanted = iter(sorted(listed.keys() - cached.keys()))
         with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="logits") as pool:
             while names := list(itertools.islice(wanted, 2 * _DOWNLOADS)):
-                self._cache.append(list(pool.map(self._download, names)))
-        if listed != self._live:
-            self._live = listed
+                found = [shard for shard in pool.map(self._download, names) if shard is not None]
+                self._cache.append(found, listed)
+        if listed.keys() != self._live or self._index is None:
+            self._live = set(listed)
             self._index = None
 
     def _open_index(self) -> Index:
@@ -155,9 +162,13 @@ class LogitsStore:
             self._index = self._cache.open_index(self._live or set())
         return self._index
 
-    def _download(self, name: str) -> Shard:
+    def _download(self, name: str) -> Shard | None:
         key = places.shard_key(self.fingerprint, name)
-        return read_shard(name, key, self.objects.get(key), self.fingerprint)
+        try:
+            body = self.objects.get(key)
+        except ObjectNotFound:  # deleted since it was listed
+            return None
+        return read_shard(name, key, body, self.fingerprint)
 
 
 def open_store(settings: Settings, store: ObjectStore) -> LogitsStore:

@@ -6,12 +6,11 @@ from typing import Protocol
 
 from restill.errors import RestillError
 from restill.logits.jobs import ScoringPlan
-from restill.logits.scoring import Progress, Speed
+from restill.logits.scoring import LOOK_SHARE, Progress, Speed
 from restill.logits.store import LogitsStore
 
 MAX_REPLACEMENTS = 3  # of each worker
 _LOOK_SECONDS = 0.5
-_LOOK_SHARE = 0.1  # looking takes at most this share of the time: a large store takes long to list
 
 
 class Workers(Protocol):
@@ -89,6 +88,6 @@ def supervise(
                 replaced[share] += 1
                 say(f"worker {share + 1} of {shares} is replaced: {ended[share]}")
                 workers.start(share)
-            time.sleep(max(_LOOK_SECONDS, (time.monotonic() - looked) / _LOOK_SHARE))
+            time.sleep(max(_LOOK_SECONDS, (time.monotonic() - looked) / LOOK_SHARE))
     finally:
         workers.stop()

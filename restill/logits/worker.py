@@ -143,7 +143,7 @@ def _todo(plan: ScoringPlan, store: ObjectStore, *, share: int, shares: int) -> 
         if shard in done:
             continue
         if store.head(places.shard_key(plan.fingerprint, shard)) is not None:
-            done |= places.stored_shards(store, plan.fingerprint)  # others got here: see what else they did
+            done = places.stored_shards(store, plan.fingerprint)  # others got here: see what else they did
             continue
         items = jobs.read_work(store, plan.fingerprint, plan.kind, shard)
         if items is not None:

@@ -22,7 +22,8 @@ class TeacherSettings(Section):
     )
     kind: TeacherKind | None = Field(
         None,
-        description="bi-encoder: a vector a sentence; cross-encoder: a logit a pair. Unset: what the directory says.",
+        description="bi-encoder: a vector a sentence; cross-encoder: a logit a pair. Unset: what the directory says; a "
+        "TensorFlow 1 release cannot, and is a bi-encoder.",
     )
     prompt: str = Field("", description="Put before every sentence, e.g. 'query: ' for E5 models.")
     pooling: Pooling | None = Field(

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from restill.students.tokens import Tokens
+
 
 class Pruner:
     """Masks over the kernels and embedding tables of a model; vectors, such as biases, are left alone.
@@ -30,6 +32,10 @@ class Pruner:
             raise ValueError(f"The share of weights to prune must lie in (0, 1). Received: {sparsity}.")
         self.sparsity = sparsity
         self._weights = [weight for weight in model.trainable_variables if len(weight.shape) > 1]
+        # Rows that are not learned are exported all the same, and are most of a table.
+        self._weights += [
+            layer.others for layer in model.layers if isinstance(layer, Tokens) and layer.others is not None
+        ]
         self._masks = [tf.Variable(tf.ones(weight.shape, tf.bool), trainable=False) for weight in self._weights]
 
     def update(self, step_share: float) -> float:

@@ -8,9 +8,26 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 
 class _KnownDigest(BaseModel):
+    """What a file was known by when it was hashed. Modification times are set back by restores and archives; the time
+    of the last change to the inode is not, and a file that took another's place is another inode.
+    """
+
     size: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
     sha256: str
+
+
+def signature(path: Path) -> dict[str, int]:
+    """Return what changes when a file is written to or replaced, as far as that can be told without reading it."""
+    stat = path.stat()
+    return {
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+        "inode": stat.st_ino,
+    }
 
 
 def sha256(path: Path) -> str:
@@ -20,7 +37,7 @@ def sha256(path: Path) -> str:
 
 
 def cached_sha256(path: Path, cache: Path | None) -> str:
-    """Return the sha256 (hex) of a file, from the cache if its size and modification time are known there.
+    """Return the sha256 (hex) of a file, from the cache if its size, times and inode are known there.
 
     Args:
         path: the file.
@@ -33,12 +50,12 @@ def cached_sha256(path: Path, cache: Path | None) -> str:
         known = adapter.validate_json(cache.read_bytes())
     except (FileNotFoundError, ValidationError):  # a damaged cache costs one hashing, no more
         known = {}
-    key, stat = str(path.resolve()), path.stat()
+    key, now = str(path.resolve()), signature(path)
     entry = known.get(key)
-    if entry is not None and (entry.size, entry.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+    if entry is not None and entry.model_dump(exclude={"sha256"}) == now:
         return entry.sha256
     digest = sha256(path)
-    known[key] = _KnownDigest(size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=digest)
+    known[key] = _KnownDigest(**now, sha256=digest)
     cache.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=cache.parent, prefix=cache.name, delete=False) as file:
         file.write(adapter.dump_json(known, indent=1))

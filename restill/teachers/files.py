@@ -14,8 +14,8 @@ from restill.settings import TeacherSettings
 from restill.settings.teaching import Pooling, Precision, TeacherKind
 from restill.teachers import huggingface, tf1
 from restill.teachers.config import BertConfig
-from restill.teachers.digests import cached_sha256
-from restill.teachers.tokenizer import open_tokenizer, tokenizer_digest
+from restill.teachers.digests import cached_sha256, signature
+from restill.teachers.tokenizer import TOKENIZER_FILES, open_tokenizer, tokenizer_digest
 from restill.teachers.weights import Array, expected_shapes
 
 ENCODER_VERSION = 2
@@ -42,6 +42,7 @@ class TeacherFiles:
         precision: type of the matrix products.
         weights_paths: the files with the weights; where there are several, their index first.
         expected_weights_sha256: of the published weights, where that is known.
+        kind_is_set: whether `kind` was configured, not found in the directory.
     """
 
     directory: Path
@@ -55,6 +56,7 @@ class TeacherFiles:
     precision: Precision
     weights_paths: tuple[Path, ...]
     expected_weights_sha256: str | None = None
+    kind_is_set: bool = False
 
     @property
     def weights_path(self) -> Path:
@@ -96,6 +98,11 @@ class TeacherFiles:
             )
         return digest
 
+    def signatures(self) -> dict[str, dict[str, int]]:
+        """Return what would tell that weights or tokenizer were written to, by path."""
+        tokenizer = [path for name in TOKENIZER_FILES if (path := self.directory / name).is_file()]
+        return {str(path): signature(path) for path in (*self.weights_paths, *tokenizer)}
+
     def fingerprint(self, *, cache: Path | None = None) -> str:
         """Return the sha256 (hex) over all that decides a score; `cache` as in `weights_digest`."""
         parts = {
@@ -118,7 +125,7 @@ class TeacherFiles:
         """
         expected = expected_shapes(self.config, pooler=self.pooling.startswith("pooler"), labels=self.labels)
         if self.weights_path.suffix == ".index":
-            return tf1.read_weights(self.weights_path, expected)
+            return tf1.read_weights(self.weights_path, expected, refuse_classifier=not self.kind_is_set)
         return huggingface.read_weights(self.weights_paths, expected)
 
 
@@ -162,6 +169,7 @@ def open_teacher(settings: TeacherSettings) -> TeacherFiles:
         precision=settings.precision,
         weights_paths=weights_paths,
         expected_weights_sha256=PACKAGE_WEIGHTS_SHA256 if packaged else None,
+        kind_is_set=settings.kind is not None,
     )
 
 

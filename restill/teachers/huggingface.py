@@ -45,6 +45,7 @@ class _Index(BaseModel):
 
 class _Module(BaseModel):
     type: str
+    path: str = ""
 
 
 class _PoolingConfig(BaseModel):
@@ -105,7 +106,7 @@ def stated_labels(directory: Path) -> int:
 
 
 def stated_pooling(directory: Path, *, prompted: bool) -> Pooling:
-    """Return the pooling that 1_Pooling/config.json asks for, mean if there is no such file.
+    """Return the pooling that sentence-transformers' module asks for (1_Pooling/config.json), mean if there is none.
 
     Args:
         directory: of the model.
@@ -113,7 +114,7 @@ def stated_pooling(directory: Path, *, prompted: bool) -> Pooling:
 
     Raises: TeacherError if it asks for what is not computed here.
     """
-    path = directory / "1_Pooling" / "config.json"
+    path = directory / _pooling_folder(directory) / "config.json"
     if not path.is_file():
         return "mean"
     stated = read_json(path, TypeAdapter(_PoolingConfig))
@@ -143,12 +144,26 @@ def require_known_modules(directory: Path, kind: TeacherKind) -> None:
     path = directory / "modules.json"
     if not path.is_file():
         return
-    types = [module.type.rsplit(".", 1)[-1] for module in read_json(path, TypeAdapter(list[_Module]))]
+    types = [_type(module) for module in read_json(path, TypeAdapter(list[_Module]))]
     if unknown := sorted(set(types) - _MODULES[kind]):
         raise TeacherError(
             f"{path} asks for {', '.join(unknown)} after the encoder, which is not computed here for a {kind}.",
             hint=f"Only {', '.join(sorted(_MODULES[kind]))} are; choose another teacher.",
         )
+
+
+def _pooling_folder(directory: Path) -> str:
+    """Return the folder of the pooling module, as modules.json names it."""
+    path = directory / "modules.json"
+    modules = read_json(path, TypeAdapter(list[_Module])) if path.is_file() else []
+    named = next((module.path for module in modules if _type(module) == "Pooling"), "1_Pooling")
+    if Path(named).name != named:
+        raise TeacherError(f"{path} names {named!r}, no folder beside it.", hint="Fetch the model again.")
+    return named
+
+
+def _type(module: _Module) -> str:
+    return module.type.rsplit(".", 1)[-1]
 
 
 def find_weights(directory: Path) -> tuple[Path, ...]:
@@ -163,7 +178,8 @@ def find_weights(directory: Path) -> tuple[Path, ...]:
         names = sorted(set(read_json(index, TypeAdapter(_Index)).weight_map.values()))
         if strange := [name for name in names if Path(name).name != name]:
             raise TeacherError(f"{index} names {strange[0]!r}, no file beside it.", hint="Fetch the model again.")
-        if missing := [name for name in names if not (directory / name).is_file()]:
+        there = {path.name for path in directory.iterdir()}
+        if missing := [name for name in names if name not in there]:
             raise TeacherError(
                 f"{directory} lacks {len(missing)} of the {len(names)} files that {_INDEX} names: "
                 f"{', '.join(missing[:5])}.",

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding
 
+from restill.errors import TeacherError
 from restill.settings import TeacherSettings
 from restill.teachers.files import TeacherFiles, open_teacher
 
@@ -186,6 +187,7 @@ def load_teacher(settings: TeacherSettings) -> Teacher:
         weights are not the published ones.
     """
     files = open_teacher(settings)
+    before = files.signatures()
     found = files.fingerprint()  # hashes the weights, so they are checked before they are read
     tokenizer = files.tokenizer
     tokenizer.encode("")  # a damaged tokenizer is found before TensorFlow is imported
@@ -198,5 +200,11 @@ def load_teacher(settings: TeacherSettings) -> Teacher:
         # would differ in the third digit from scores of a CPU that have the same fingerprint.
         tf.config.experimental.enable_tensor_float_32_execution(False)
     weights = files.read_weights()
+    if files.signatures() != before:
+        # The fingerprint is then not of what was read, and scores would be kept under another teacher's name.
+        raise TeacherError(
+            f"Files of {files.directory} changed while they were read.",
+            hint="Run again when nothing writes to them; put a new teacher into a folder of its own.",
+        )
     encoder = BertEncoder(files.config, weights, pooling=files.pooling, labels=files.labels, precision=files.precision)
     return Teacher(files, encoder, fingerprint=found, batch_tokens=settings.batch_tokens)

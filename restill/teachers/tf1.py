@@ -78,11 +78,19 @@ def stored_name(name: str) -> str:
     return f"{path}/{renamed.get(leaf, leaf)}"
 
 
-def read_weights(index: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+def read_weights(
+    index: Path, expected: dict[str, tuple[int, ...]], *, refuse_classifier: bool = False
+) -> dict[str, Array]:
     """Read variables of a checkpoint as float32 arrays by our names; imports TensorFlow.
 
     Kernels are stored `[in, out]` and are transposed. What training left in the checkpoint besides (optimizer
     slots, the language model's head, the step) is not read.
+
+    Args:
+        index: as `find_weights` gives it first.
+        expected: shapes by our names.
+        refuse_classifier: whether a classifier that would not be read is an error; nothing else in this format tells a
+            cross-encoder.
 
     Raises: TeacherError if the files are damaged, or variables are missing or of another shape or type.
     """
@@ -91,6 +99,12 @@ def read_weights(index: Path, expected: dict[str, tuple[int, ...]]) -> dict[str,
     try:
         reader = tf.train.load_checkpoint(str(index).removesuffix(".index"))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        unread = [name for name in _CLASSIFIER.values() if name in shapes and f"{CLASSIFIER}.weight" not in expected]
+        if refuse_classifier and unread:
+            raise TeacherError(
+                f"{index} holds a classifier of pairs ({', '.join(unread)}), and teacher.kind is not set.",
+                hint="Set teacher.kind = cross-encoder, or bi-encoder to leave the classifier aside.",
+            )
 
         def variable(named: str) -> StoredVariable:
             is_kernel = named.endswith("/kernel")

@@ -10,6 +10,8 @@ from restill.settings.teaching import TeacherKind
 from restill.teachers.config import BertConfig, read_json
 from restill.teachers.digests import sha256
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
+
 
 class _TokenizerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -75,7 +77,7 @@ def tokenizer_digest(directory: Path) -> str:
 
 
 def _tokenizer_path(directory: Path) -> Path:
-    for name in ("tokenizer.json", "vocab.txt"):
+    for name in TOKENIZER_FILES[:2]:
         if (directory / name).is_file():
             return directory / name
     raise TeacherError(

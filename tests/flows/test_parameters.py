@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from flows.parameters import checked
-from flows.score import score
+from flows.score import score, score_share
 from flows.tune import tune
 from restill.errors import ConfigurationError
 from restill.settings.overrides import Overrides
@@ -62,9 +62,11 @@ def test_prefect_still_sees_the_parameters():
         (score, {"workers": 0}, "workers should be greater than or equal to 1, not 0"),
         (score, {"on": "moon"}, "on should be 'here', 'pool' or 'dask', not 'moon'"),
         (score, {"data_version": "../x"}, "data_version String should match pattern"),
+        (score_share, {"plan": "x", "shares": 0}, "shares should be greater than or equal to 1, not 0"),
+        (score_share, {"plan": "x", "share": -1}, "share should be greater than or equal to 0, not -1"),
         (tune, {"trials": -1}, "trials should be greater than or equal to 1, not -1"),
         (tune, {"study": "../x"}, "study String should match pattern"),
-        (tune, {"space": {"student.nothing": "1:2"}}, "'student.nothing' is no setting that can be tuned"),
+        (tune, {"space": {"student.dropout": 1}}, "space.student.dropout should be a valid string"),
     ],
 )
 def test_score_and_tune_refuse_what_is_wrong_before_they_begin(asked, wrong, said):

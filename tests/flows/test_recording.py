@@ -22,6 +22,7 @@ from tasks import logs
 LINES = 700
 AUTH = "somebody:the-password-of-the-server"
 LOG = "logs/runs.jsonl"
+NO_PLAN = f"logits/{'0' * 64}/plans/{'0' * 32}.json"
 
 
 class Processes:
@@ -131,12 +132,12 @@ def test_a_run_stops_at_its_ceiling_keeps_what_it_scored_and_the_next_goes_on(st
 
 
 def test_a_worker_that_should_have_a_gpu_and_has_none_says_which_setting_allows_it(project, prefect_server):
-    state = score_share("no-such-plan", return_state=True)
+    state = score_share(NO_PLAN, return_state=True)
     assert state.is_failed()
     assert "TensorFlow sees no GPU" in state.message
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESTILL_SCORING__ALLOW_CPU", "true")
-        assert score_share("no-such-plan", return_state=True).is_completed()
+        assert score_share(NO_PLAN, return_state=True).is_completed()
 
 
 def test_the_log_says_of_each_line_which_run_and_step_it_is_from(stopped, project):

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 from projects import scored_project
 
@@ -32,11 +36,41 @@ def test_what_a_setting_is_drawn_from(setting, text, expected):
         ("student.hidden_size", "8", "nothing to choose from"),
         ("student.dropout", "0.9:0.1", "no range"),
         ("student.dropout", "x:y", "nothing to choose from"),
+        ("student.hidden_size", "64, 64", "nothing to choose from"),
+        ("distillation.alpha", "0:1e999", "not finite"),
+        ("distillation.soft_losses.kd.x", "0:1", "no setting that can be tuned"),
+        ("distillation.soft_losses.", "0:1", "no setting that can be tuned"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(setting, text, says):
     with pytest.raises(ConfigurationError, match=says):
         tuning.distribution(setting, text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("student.kind", "static,foo"),
+        ("student.hidden_size", "abc,def"),
+        ("student.hidden_size", "-5:3"),
+        ("student.dropout", "0:3"),
+        ("student.max_tokens", "8:5000"),
+        ("student.exports", "litert,litert_int8"),
+        ("distillation.hard_loss", "0:1"),
+        ("distillation.deterministic", "0:1"),
+        ("distillation.soft_losses", "kd,mse"),
+        ("distillation.soft_losses.nothing", "0.1:1"),
+    ],
+)
+def test_values_that_could_not_be_configured_are_refused_before_anything_is_trained(setting, text):
+    with pytest.raises(ConfigurationError, match=f"{setting} cannot be .*do not make a configuration"):
+        tuning.distributions({setting: text}, Settings())
+
+
+def test_a_search_has_to_draw_something():
+    with pytest.raises(ConfigurationError, match="draws nothing"):
+        tuning.distributions({}, Settings())
+    assert tuning.distributions(tuning.DEFAULT_SPACE, Settings()).keys() == tuning.DEFAULT_SPACE.keys()
 
 
 def test_values_are_checked_and_change_only_what_they_name():
@@ -116,7 +150,7 @@ def test_a_trial_that_fails_says_why_and_the_search_goes_on(project, monkeypatch
 
 def test_a_search_that_is_gone_on_with_draws_something_new(tmp_path):
     settings = Settings(root=tmp_path)
-    space = tuning.distributions({"distillation.alpha": "0:0.9"})
+    space = tuning.distributions({"distillation.alpha": "0:0.9"}, settings)
     drawn = [tuning.open_study(settings, "d").ask(space).params["distillation.alpha"] for _ in range(4)]
     assert len(set(drawn)) == 4
 
@@ -136,3 +170,83 @@ def test_a_study_that_is_not_there_is_not_made_by_looking(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be a study's name"):
         tuning.open_study(settings, "../x")
     assert not (tmp_path / ".restill").exists()
+
+
+def test_a_trial_that_the_ceiling_stops_each_time_ends_all_the_same(project):
+    """Every run gets one step further; what it did is in the trial's checkpoint."""
+    snapshot, scores, settings = project
+    study = tuning.open_study(settings, "ceiling")
+    runs = 0
+
+    def two_steps():
+        seen = set()
+
+        def report(done, _total, _what):
+            seen.add(done)
+            if len(seen) > 2:
+                raise CeilingReached("The run stopped at its ceiling.")
+
+        return report
+
+    while not any(trial.state == "complete" for trial in tuning.trials(study)):
+        runs += 1
+        assert runs < 200, "no progress"
+        try:
+            tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1, progress=two_steps())
+        except CeilingReached:
+            continue
+    assert runs > 2
+    (ended,) = [trial for trial in tuning.trials(study) if trial.state == "complete"]
+    assert ended.epochs == settings.distillation.epochs
+    assert {trial.why for trial in tuning.trials(study) if trial.state == "failed"} == {"interrupted"}
+
+
+def test_a_study_goes_on_only_with_what_it_drew_from(project):
+    snapshot, scores, settings = project
+    study = tuning.open_study(settings, "ranges")
+    study.ask(tuning.distributions({"distillation.alpha": "0:0.9"}, settings))
+    for other in ("0.1,0.5", "0.1:0.9:log"):
+        with pytest.raises(ConfigurationError, match=r"draws distillation\.alpha from 0\.0 to 0\.9, evenly"):
+            tuning.tune(snapshot, scores, settings, study, space={"distillation.alpha": other}, new_trials=1)
+
+
+def test_inputs_of_a_few_widths_are_kept_and_no_more(tmp_path):
+    folders = [tmp_path / f"inputs-{number}" for number in range(7)]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        os.utime(folder, (number, number))
+    tuning._keep_few(tmp_path, folders[1])
+    assert {path for path in folders if path.exists()} == {folders[1], *folders[4:]}
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + bytes(200)])
+def test_a_damaged_study_is_named(tmp_path, content):
+    settings = Settings(root=tmp_path)
+    tuning.open_study(settings, "e")
+    file = tmp_path / ".restill" / "tuning" / "e" / "trials.sqlite3"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"trials\.sqlite3 cannot be used") as refused:
+        tuning.open_study(settings, "e")
+    assert "Move its folder away" in refused.value.hint
+
+
+def test_a_study_stays_in_its_folder_whatever_that_is_called(tmp_path):
+    root = tmp_path / "is it? 100%25 & more#1"
+    root.mkdir()
+    tuning.open_study(Settings(root=root), "f")
+    assert (root / ".restill" / "tuning" / "f" / "trials.sqlite3").stat().st_size > 0
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
+
+
+def test_processes_that_begin_a_study_at_once_all_open_it(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from restill import tuning; from restill.settings import Settings\n"
+        "print(len(tuning.open_study(Settings(root=Path(sys.argv[1])), 'g').trials))"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for child in children:
+        out, err = child.communicate(timeout=120)
+        assert out.split() == [b"0"], err

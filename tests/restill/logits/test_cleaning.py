@@ -1,10 +1,10 @@
 from datetime import timedelta
 
 import pytest
-from scoring_parts import StubTeacher, numbered, quiet, shard_keys, snapshot_of
+from scoring_parts import StubTeacher, numbered, quiet, shard_keys, snapshot_of, until
 
 from restill import batches, removal, snapshots
-from restill.errors import RestillError
+from restill.errors import ConfigurationError, RestillError
 from restill.logits import LogitsStore, cleaning, jobs, places, planning, scoring
 from restill.logits.scoring import score
 from restill.logits.worker import work
@@ -111,3 +111,24 @@ def test_forgetting_a_sentence_removes_the_texts_that_wait_and_the_next_plan_doe
     texts = [text for shard in again.shards for text in jobs.read_work(store, again.fingerprint, again.kind, shard)]
     assert len(texts) == 118
     assert "turn lamp 7 on" not in texts
+
+
+def test_a_run_that_goes_on_with_an_old_plan_keeps_its_texts_from_another_runs_sweep(
+    plan, logits, store, tmp_path, monkeypatch
+):
+    old = {found.key: found.modified for found in store.list("logits/")}
+    # As if they lay there for days: whatever is older than the youngest of them is abandoned from here on.
+    limit = max(old.values())
+    until(lambda: store.clock() > limit + timedelta(seconds=1))
+    monkeypatch.setattr(cleaning, "_abandoned", lambda found: found.modified <= limit)
+    again = planning.make_plan(snapshot_of(tmp_path / "again", numbered(32)), logits, shard_items=8)
+    assert again.key == plan.key
+    assert cleaning.sweep(store, plan.fingerprint) == 0
+    finish(again, store)
+
+
+def test_only_a_plan_is_read_as_one(store):
+    store.create("registry/default/champion.json", b"{}")
+    for key in ("registry/default/champion.json", "no-such-plan", f"logits/{'f' * 64}/plans/x.json"):
+        with pytest.raises(ConfigurationError, match="names no scoring plan"):
+            jobs.read_plan(store, key)

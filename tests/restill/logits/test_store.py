@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scoring_parts import add, rows, shard_keys
 
 from restill.errors import IntegrityError, RestillError, TeacherError
-from restill.logits import LogitsStore, open_store, pair_digest, places, sentence_digest
+from restill.logits import LogitsStore, cleaning, open_store, pair_digest, places, sentence_digest
 from restill.logits.items import digests_of, shard_name
 from restill.logits.shards import Tokens, read_shard, write_shard
 from restill.settings import Settings, TeacherSettings
@@ -294,3 +294,45 @@ def test_the_store_of_the_configured_teacher_is_found(store, tmp_path):
 def _changed(project: Settings, folder: Path, name: str, **changes: object) -> Settings:
     path = write_tiny_teacher(folder / f"other {name}", **changes)
     return project.model_copy(update={"teacher": TeacherSettings(path=path)})
+
+
+def test_a_shard_that_was_deleted_and_made_anew_is_read_anew(logits, store, tmp_path):
+    add(logits, ["a", "b"], rows(2))
+    add(logits, ["c"], rows(1, start=1))
+    held = logits.locate(digests_of(["a"]))[0]
+    before = np.array(held)
+    (key,) = [key for key in shard_keys(store, logits.fingerprint) if shard_name(digests_of(["a", "b"])) in key]
+    store.delete(key)
+    add(logits, ["a", "b"], rows(2, start=7))
+    elsewhere = LogitsStore(store, logits.fingerprint, tmp_path / "elsewhere")
+    logits.refresh()
+    for reader in (logits, elsewhere):
+        np.testing.assert_array_equal(
+            reader.lookup(["a", "b", "c"]), np.concatenate([rows(2, start=7), rows(1, start=1)])
+        )
+    np.testing.assert_array_equal(held, before)  # what another process has mapped stays as it was
+
+
+@pytest.mark.parametrize(
+    "name", ["", "readme.txt", "abc.parquet", f"{'a' * 32}.parquet.tmp", f"sub/{'a' * 32}.parquet"]
+)
+def test_what_others_put_beside_the_shards_is_passed_over(logits, store, name):
+    add(logits, ["a"], rows(1))
+    for folder in ("shards", "plans", "waiting"):
+        store.create(f"logits/{logits.fingerprint}/{folder}/{name}", b"")
+    assert logits.missing(["a", "b"]) == ["b"]
+    assert cleaning.sweep(store, logits.fingerprint) == 0
+
+
+def test_a_shard_that_is_deleted_after_it_was_listed_is_missing(logits, store, monkeypatch):
+    add(logits, ["a"], rows(1))
+    original = places.stored_shards
+
+    def deleted(*asked):
+        found = original(*asked)
+        for key in shard_keys(store, logits.fingerprint):
+            store.delete(key)
+        return found
+
+    monkeypatch.setattr(places, "stored_shards", deleted)
+    assert logits.missing(["a"]) == ["a"]

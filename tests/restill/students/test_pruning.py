@@ -81,3 +81,16 @@ def test_a_pruned_weight_stays_pruned_while_training_goes_on(encoder):
 def test_a_share_out_of_range_is_refused(encoder, sparsity):
     with pytest.raises(ValueError, match=r"\(0, 1\)"):
         Pruner(encoder, sparsity)
+
+
+def test_rows_that_are_not_learned_are_pruned_too():
+    """They are exported as the others are, and are most of a table whose teacher has many pieces."""
+    learned = np.zeros(100, bool)
+    learned[:10] = True
+    settings = StudentSettings(kind="static", embedding_size=16, max_tokens=8)
+    table = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
+    encoder = students.build(100, settings, table, None, learned)
+    pruner = Pruner(encoder, 0.5)
+    pruner.update(1.0)
+    pruner.apply()
+    assert (encoder.get_layer("tokens").table == 0).mean() == pytest.approx(0.5, abs=0.01)

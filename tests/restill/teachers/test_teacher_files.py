@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -253,10 +254,11 @@ def in_two_files(tiny: Path, tmp_path: Path) -> Path:
 def test_weights_in_several_files_are_read_and_all_are_in_the_fingerprint(in_two_files, teacher, sentences):
     settings = TeacherSettings(path=in_two_files)
     np.testing.assert_array_equal(load_teacher(settings).encode(sentences), teacher.encode(sentences))
-    before = fingerprint(settings)
-    part = in_two_files / "model-00002-of-00002.safetensors"
-    save_file({name: value + 1 for name, value in load_file(part).items()}, part)
-    assert fingerprint(settings) != before
+    prints = [fingerprint(settings)]
+    for part in sorted(in_two_files.glob("model-*.safetensors")):
+        save_file({name: value + 1 for name, value in load_file(part).items()}, part)
+        prints.append(fingerprint(settings))
+    assert len(set(prints)) == 3
 
 
 @pytest.mark.parametrize(
@@ -282,3 +284,42 @@ def test_weights_in_several_files_that_are_damaged_are_refused(in_two_files, dam
     with pytest.raises(TeacherError, match=says) as refused:
         load_teacher(TeacherSettings(path=in_two_files))
     assert refused.value.hint
+
+
+def test_other_weights_with_the_old_time_are_another_teacher(tiny, tmp_path):
+    """As a restored backup, or an image with fixed times, has them: of the same size, too."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "restored"))
+    weights, cache = folder / "model.safetensors", tmp_path / "digests.json"
+    settings = TeacherSettings(path=folder)
+    before, stat = fingerprint(settings, cache=cache), weights.stat()
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert fingerprint(settings, cache=cache) != before
+
+
+def test_weights_that_change_while_they_are_read_are_refused(tiny, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(tiny, tmp_path / "changing"))
+    other = write_tiny_teacher(tmp_path / "other", seed=1)
+    original = files.TeacherFiles.read_weights
+
+    def replaced(self):
+        shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+        return original(self)
+
+    monkeypatch.setattr(files.TeacherFiles, "read_weights", replaced)
+    with pytest.raises(TeacherError, match="changed while they were read"):
+        load_teacher(TeacherSettings(path=folder))
+
+
+def test_pooling_is_read_where_modules_json_has_it(tiny, tmp_path):
+    folder = Path(shutil.copytree(tiny, tmp_path / "moved"))
+    (folder / "2_Pooling").mkdir()
+    (folder / "2_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    modules = [{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "2_Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert open_teacher(TeacherSettings(path=folder)).pooling == "cls"
+    modules[1]["path"] = "../elsewhere"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(TeacherError, match="no folder beside it"):
+        open_teacher(TeacherSettings(path=folder))

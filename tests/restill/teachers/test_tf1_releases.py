@@ -221,7 +221,10 @@ def test_a_fine_tuned_release_is_a_cross_encoder_when_named_so(release):
         expected.append([logits[1] - logits[0]])
     found = load_teacher(settings).score_pairs(*zip(*pairs, strict=True))
     np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=1e-5)
-    assert open_teacher(TeacherSettings(path=release)).kind == "bi-encoder"
+    with pytest.raises(TeacherError, match=r"holds a classifier of pairs .*teacher.kind is not set") as refused:
+        load_teacher(TeacherSettings(path=release))
+    assert "teacher.kind = cross-encoder" in refused.value.hint
+    assert load_teacher(TeacherSettings(path=release, kind="bi-encoder")).encode(["cat"]).shape == (1, 32)
 
 
 def edit_config(folder: Path, **values: object) -> None:
