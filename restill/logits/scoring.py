@@ -88,17 +88,19 @@ def score_here(
     Raises: what `worker.work` raises.
     """
     speed: Speed | None = None
+    seen = own = 0  # items stored at the last look, and this process's among them
+    said = ""
     next_look = 0.0
 
-    def report(_done: int, total: int, _what: str) -> None:
-        nonlocal speed, next_look
+    def report(done: int, total: int, _what: str) -> None:
+        nonlocal speed, seen, own, said, next_look
         looked = time.monotonic()
-        if looked < next_look:
-            return
-        tally = logits.tally(plan.shards)  # as others may work on the same plan
-        speed = speed or Speed(tally.items)
-        progress(tally.items, total, speed.said(tally))
-        next_look = looked + (time.monotonic() - looked) / LOOK_SHARE
+        if looked >= next_look or seen + done - own >= total:
+            tally = logits.tally(plan.shards)  # as others may work on the same plan
+            speed = speed or Speed(tally.items)
+            seen, own, said = tally.items, done, speed.said(tally)
+            next_look = looked + (time.monotonic() - looked) / LOOK_SHARE
+        progress(seen + done - own, total, said)
 
     worker.work(plan.key, share=0, shares=1, store=logits.objects, load_teacher=load_teacher, progress=report)
 
