@@ -89,8 +89,9 @@ def create_array(path: Path, kind: str, shape: tuple[int, ...]) -> Any:
     Raises: OSError if there is not enough space.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
 
 

@@ -3,6 +3,7 @@ import pytest
 from projects import scored_project
 
 from restill import corpus, teachers
+from restill.corpus.arrays import create_array
 from restill.errors import TrainingFailed
 from restill.serving import tokenize
 from restill.vocabulary import prune_tokenizer
@@ -69,3 +70,10 @@ def test_too_few_pairs_are_refused(project, tmp_path, monkeypatch):
     monkeypatch.setitem(snapshot.rows, "validation", 3)
     with pytest.raises(TrainingFailed, match="3 pairs; at least 10"):
         prepared(project, tmp_path / "corpus")
+
+
+def test_the_space_of_an_array_is_taken_when_it_is_made(tmp_path):
+    """A disk that is full is then an error here, and no signal that ends the process later."""
+    create_array(tmp_path / "a.npy", "<i4", (100_000, 32))
+    found = (tmp_path / "a.npy").stat()
+    assert found.st_blocks * 512 >= found.st_size > 100_000 * 32 * 4
