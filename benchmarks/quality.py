@@ -58,7 +58,8 @@ STUDENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "teacher-inputs": ({"embeddings": "teacher-inputs"}, {}),
     "char": ({"tokens": "char"}, {}),
     "pruned": ({"exports": ("litert_pruned_int8", "litert_pruned", "litert_int8", "litert")}, {}),
-    "bert-3": ({"kind": "bert", "layers": 3}, {"schedule": "theseus", "learning_rate": 1e-4, "epochs": 3}),
+    "bert-3": ({"kind": "bert", "layers": 3}, {"schedule": "theseus"}),
+    "bert-3 short": ({"kind": "bert", "layers": 3}, {"schedule": "theseus", "epochs": 2}),
 }
 
 
