@@ -132,7 +132,11 @@ def test_the_weights_returned_are_those_of_the_best_epoch(tmp_path):
     from sklearn.metrics import roc_auc_score
 
     best = max(epoch.validation_score for epoch in trained.history)
-    assert roc_auc_score(data.validation.labels, cosines) == pytest.approx(best, abs=1e-6)
+    others = [epoch.validation_score for epoch in trained.history if epoch.number != trained.best_epoch]
+    # In one call and not in batches, so two cosines that are nearly equal may change places.
+    found = roc_auc_score(data.validation.labels, cosines)
+    assert found == pytest.approx(best, abs=2e-4)
+    assert min(abs(found - other) for other in others) > 2e-4
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_pairs(tmp_path):
