@@ -156,7 +156,7 @@ def _pooling_folder(directory: Path) -> str:
     """Return the folder of the pooling module, as modules.json names it."""
     path = directory / "modules.json"
     modules = read_json(path, TypeAdapter(list[_Module])) if path.is_file() else []
-    named = next((module.path for module in modules if _type(module) == "Pooling"), "1_Pooling")
+    named = next((module.path for module in modules if _type(module) == "Pooling"), "") or "1_Pooling"
     if Path(named).name != named:
         raise TeacherError(f"{path} names {named!r}, no folder beside it.", hint="Fetch the model again.")
     return named
