@@ -51,6 +51,7 @@ SECTIONS: dict[str, type[StudentSettings] | type[DistillationSettings]] = {
 }
 KEPT_INPUTS = 4  # corpora of a search that differ, e.g. by the width of the embeddings
 STUDY_NAME = "^[a-z0-9][a-z0-9._-]{0,62}$"  # it names a folder
+_RANGES = (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution)
 _RANGE = re.compile(r"(?P<low>[-+0-9.eE]+):(?P<high>[-+0-9.eE]+)(?P<log>:log)?")
 
 # What the corpus and the first embeddings depend on: trials that agree in it share them.
@@ -204,7 +205,7 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        if "full" in f"{error} {error.__cause__}":
+        if "disk is full" in f"{error} {error.__cause__}":  # SQLite's words
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
         raise ConfigurationError(
             f"The study's file {file} cannot be used: {str(getattr(error, 'orig', None) or error).splitlines()[0]}.",
@@ -266,7 +267,7 @@ def tune(
     try:
         with _readable(_folder(settings, study.study_name) / "trials.sqlite3"):
             _require_comparable(study, snapshot, logits, settings, drawn_from)
-            _take_up_interrupted(study, drawn_from)
+            _take_up_interrupted(study, drawn_from, _folder(settings, study.study_name))
             for _ in range(new_trials):
                 trial = study.ask(drawn_from if _has_baseline(study) else {})
                 _run(trial, snapshot, logits, settings, study, progress)
@@ -310,12 +311,16 @@ def _require_comparable(
     study.set_user_attr("about", about)
 
 
-def _take_up_interrupted(study: optuna.Study, drawn_from: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
+def _take_up_interrupted(
+    study: optuna.Study, drawn_from: Mapping[str, optuna.distributions.BaseDistribution], folder: Path
+) -> None:
     """Have trials that were killed tried again, with their values, unless the search now draws other settings."""
     for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         again = not killed.params or killed.params.keys() == drawn_from.keys()
         study.tell(killed.number, state=TrialState.FAIL)  # the sampler is not told that it was bad
-        if again and killed.params:
+        if not again:
+            shutil.rmtree(_run_folder(folder, killed.params), ignore_errors=True)
+        elif killed.params:
             study.enqueue_trial(killed.params)
 
 
@@ -339,8 +344,7 @@ def _run(
     from restill import inputs, training  # late: TensorFlow takes many seconds to import
 
     folder = _folder(settings, study.study_name)
-    # By its values, not its number: a trial that was interrupted goes on from its checkpoint when it is tried again.
-    run = folder / f"trial-{digest_json(trial.params)[:16]}"
+    run = _run_folder(folder, trial.params)
     scores: list[float] = []
 
     def after_epoch(epoch: "Epoch") -> None:
@@ -386,6 +390,11 @@ def _run(
     shutil.rmtree(run, ignore_errors=True)
 
 
+def _run_folder(folder: Path, values: Mapping[str, Any]) -> Path:
+    """Return where a trial's checkpoints are: by its values, so that one that was interrupted goes on from them."""
+    return folder / f"trial-{digest_json(dict(values))[:16]}"
+
+
 def _keep_few(folder: Path, used: Path) -> None:
     """Remove the inputs that were used longest ago: a search over widths would keep a corpus for each."""
     os.utime(used)
@@ -395,16 +404,17 @@ def _keep_few(folder: Path, used: Path) -> None:
 
 def _compatible(known: optuna.distributions.BaseDistribution, asked: optuna.distributions.BaseDistribution) -> bool:
     """Return whether a study may go on with another range: of the same kind and scale, or the very same values."""
-    if isinstance(known, optuna.distributions.CategoricalDistribution) or type(known) is not type(asked):
-        return known == asked
-    return bool(known.log == asked.log)  # type: ignore[attr-defined]
+    for kind in _RANGES:
+        if isinstance(known, kind) and isinstance(asked, kind):
+            return known.log == asked.log
+    return known == asked
 
 
 def _words(known: optuna.distributions.BaseDistribution) -> str:
-    if isinstance(known, optuna.distributions.CategoricalDistribution):
-        return ", ".join(map(str, known.choices))
-    scale = "on a log scale" if known.log else "evenly"  # type: ignore[attr-defined]
-    return f"{known.low} to {known.high}, {scale}"  # type: ignore[attr-defined]
+    if isinstance(known, _RANGES):
+        return f"{known.low} to {known.high}, {'on a log scale' if known.log else 'evenly'}"
+    assert isinstance(known, optuna.distributions.CategoricalDistribution)  # noqa: S101 - there is no other kind
+    return ", ".join(map(str, known.choices))
 
 
 def _folder(settings: Settings, study: str) -> Path:

@@ -201,6 +201,27 @@ def test_a_trial_that_the_ceiling_stops_each_time_ends_all_the_same(project):
     assert {trial.why for trial in tuning.trials(study) if trial.state == "failed"} == {"interrupted"}
 
 
+def test_nothing_stays_of_an_interrupted_trial_when_other_settings_are_drawn(project, monkeypatch):
+    snapshot, scores, settings = project
+    study = tuning.open_study(settings, "others")
+    tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1)
+
+    def killed(_corpus, _student, _settings, folder, **_):
+        folder.mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "distill", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(snapshot, scores, settings, study, space=SPACE, new_trials=1)
+    folder = settings.state_dir / "tuning" / "others"
+    assert len(list(folder.glob("trial-*"))) == 1
+    tuning.tune(snapshot, scores, settings, study, space={"student.dropout": "0:0.4"}, new_trials=1)
+    assert list(folder.glob("trial-*")) == []
+    (drawn,) = [trial.values for trial in tuning.trials(study) if trial.number == 2]
+    assert drawn.keys() == {"student.dropout"}
+
+
 def test_a_study_goes_on_only_with_what_it_drew_from(project):
     snapshot, scores, settings = project
     study = tuning.open_study(settings, "ranges")
